@@ -1,0 +1,1 @@
+"""Recipe -> Plan -> layers -> image."""

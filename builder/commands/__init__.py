@@ -1,0 +1,1 @@
+"""The commands beside the build: one module for each."""

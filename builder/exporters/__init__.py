@@ -1,0 +1,1 @@
+"""What a build can be written out as: one module for each output type."""

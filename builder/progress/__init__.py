@@ -1,0 +1,1 @@
+"""Observers of build events: terminal (rich), plain text, JSON lines."""

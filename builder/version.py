@@ -1,0 +1,3 @@
+"""The version of pybuild, which records, histories and the user agent bear."""
+
+VERSION = "0.1.0"

@@ -1,0 +1,1 @@
+"""Everything content-addressed: layers, images, blobs, step records, registries."""

@@ -1,0 +1,1 @@
+"""Nouns of the OCI image-spec: digests, descriptors, manifests, image configs, references."""

@@ -1,0 +1,1 @@
+"""Remote step caches behind the RemoteCache protocol: one module for each backend."""

@@ -1,0 +1,1 @@
+"""Text -> Recipe. Pure: no disk, no network, no clock."""
