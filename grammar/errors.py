@@ -4,7 +4,8 @@ from grammar.source import Span
 
 
 class RecipeError(Exception):
-    """A mistake in a recipe: a stable code, a message, the place, and a hint where one helps (exit code 2)."""
+    """A mistake in a recipe: a stable code, a message, the place, and a hint where one helps (exit code
+    2)."""
 
     code = "recipe/error"
 

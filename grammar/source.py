@@ -1,0 +1,72 @@
+"""Where text comes from, and how a place in it is shown."""
+
+from __future__ import annotations
+
+from grammar.node import Node
+
+_WIDEST = 160
+"""Columns of a source line that an excerpt shows: a minified line must not flood a terminal."""
+
+
+class Span(Node):
+    """A piece of a file. Lines and columns count from 1; `end_column` is the column after the last
+    character."""
+
+    file: str
+    line: int
+    column: int
+    end_line: int
+    end_column: int
+
+    def to(self, other: Span) -> Span:
+        """Return the span from the start of this one to the end of `other`."""
+        return Span(self.file, self.line, self.column, other.end_line, other.end_column)
+
+
+class Source(Node):
+    """The text of a recipe, under the name that errors call it by (a path, or `-`)."""
+
+    name: str
+    text: str
+
+    @property
+    def lines(self) -> list[str]:
+        """The lines without their ends. Ends are LF or CRLF, as the lexer has it: no other character ends
+        a line."""
+        return [line.removesuffix("\r") for line in self.text.split("\n")]
+
+
+def excerpt(source: Source, span: Span, context: int = 1) -> str:
+    """Return the lines of `span` with `context` lines around them, numbered, and carets below what `span`
+    covers.
+
+    Of a span over many lines only the first is marked. Text that a terminal would act upon is shown as `?`.
+    """
+    lines = source.lines
+    if not 1 <= span.line <= len(lines):
+        return ""
+    first = max(1, span.line - context)
+    last = min(len(lines), span.line + context)
+    width = len(str(last))
+    out: list[str] = []
+    for number in range(first, last + 1):
+        line = lines[number - 1]
+        skip = max(0, span.column - _WIDEST // 2) if span.column > _WIDEST - 20 else 0
+        shown = _printable(line[skip : skip + _WIDEST])
+        out.append(f"{number:>{width}} | {shown}".rstrip())
+        if number == span.line:
+            out.append(f"{'':>{width}} | {_carets(line, shown, span, skip)}")
+    return "\n".join(out)
+
+
+def _carets(line: str, shown: str, span: Span, skip: int) -> str:
+    """Return the carets that stand below `shown`, which is `line` from the column after `skip` on."""
+    start = max(0, span.column - 1 - skip)
+    end = span.end_column - 1 - skip if span.end_line == span.line else len(line) - skip
+    end = min(max(end, start + 1), max(len(shown), start + 1))
+    return " " * start + "^" * (end - start)
+
+
+def _printable(text: str) -> str:
+    """Return `text` with each tab as a blank, and each control character as `?`, so that columns stay."""
+    return "".join(" " if c == "\t" else c if c.isprintable() else "?" for c in text)
