@@ -1,7 +1,7 @@
 """JSON documents that others wrote (manifests, configs): typed access to their members.
 
-A member of the wrong type is a FormatError that names it. As with Go's decoder, on which every other tool of the
-field rests, a member that is null counts as absent.
+A member of the wrong type is a FormatError that names it. As with Go's decoder, on which every other
+tool of the field rests, a member that is null counts as absent.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ Pairs = tuple[tuple[str, str], ...]
 """A JSON object of strings (annotations, labels), in the order of its keys."""
 
 Extra = tuple[tuple[str, str], ...]
-"""Members that we do not know, each with its value as canonical JSON text, so that nothing is lost on the way."""
+"""Members that we do not know, each with its value as canonical JSON text: nothing is lost on the way."""
 
 
 def loads(data: bytes, what: str) -> Document:
@@ -58,7 +58,7 @@ def _refuse_constant(name: str) -> None:
 
 
 class Document:
-    """A JSON object under reading. It remembers which members were asked for: `rest` is those that nobody knows."""
+    """A JSON object under reading. It remembers what was asked for: `rest` is what nobody knows."""
 
     __slots__ = ("_asked", "_value", "_what")
 

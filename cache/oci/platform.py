@@ -1,4 +1,4 @@
-"""Platforms: operating system, architecture, variant; spelled and matched as by containerd's platforms package.
+"""Platforms: operating system, architecture, variant; spelled and matched as containerd does.
 
 Source: image-spec, image-index.md (platform) and Go's GOOS and GOARCH lists.
 """
@@ -15,39 +15,13 @@ from cache.errors import FormatError
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-_OPERATING_SYSTEMS = frozenset(
-    ("aix", "android", "darwin", "dragonfly", "freebsd", "illumos", "ios", "js", "linux")
-    + ("nacl", "netbsd", "openbsd", "plan9", "solaris", "wasip1", "windows", "zos")
+_OPERATING_SYSTEMS = (
+    " aix android darwin dragonfly freebsd illumos ios js linux nacl netbsd openbsd plan9 solaris wasip1"
+    " windows zos "
 )
-_ARCHITECTURES = frozenset(
-    (
-        "386",
-        "amd64",
-        "amd64p32",
-        "arm",
-        "armbe",
-        "arm64",
-        "arm64be",
-        "loong64",
-        "mips",
-        "mipsle",
-        "mips64",
-        "mips64le",
-    )
-    + (
-        "mips64p32",
-        "mips64p32le",
-        "ppc",
-        "ppc64",
-        "ppc64le",
-        "riscv",
-        "riscv64",
-        "s390",
-        "s390x",
-        "sparc",
-        "sparc64",
-    )
-    + ("wasm",)
+_ARCHITECTURES = (
+    " 386 amd64 amd64p32 arm armbe arm64 arm64be loong64 mips mipsle mips64 mips64le mips64p32 mips64p32le"
+    " ppc ppc64 ppc64le riscv riscv64 s390 s390x sparc sparc64 wasm "
 )
 _ALIASES = {
     "i386": ("386", ""),
@@ -83,8 +57,8 @@ class Platform:
     def parse(cls, text: str) -> Platform:
         """Return the platform that `text` names, normalised.
 
-        `os/architecture[/variant]`, or a single operating system or architecture, or `architecture/variant`; what
-        is left out is the host's. Raises FormatError for anything else.
+        `os/architecture[/variant]`, a single operating system or architecture, or `architecture/variant`;
+        what is left out is the host's. Raises FormatError for anything else.
         """
         parts = text.strip().lower().split("/")
         if not 1 <= len(parts) <= 3 or not all(_PART.fullmatch(part) for part in parts):
@@ -92,14 +66,14 @@ class Platform:
                 f"not a platform: {text[:100]!r}", hint="write os/architecture, such as linux/amd64"
             )
         first = "darwin" if parts[0] == "macos" else parts[0]
-        if len(parts) == 1 and first in _OPERATING_SYSTEMS:
+        if len(parts) == 1 and f" {first} " in _OPERATING_SYSTEMS:
             host = cls.host()
             return cls(first, host.architecture, host.variant)
-        if first not in _OPERATING_SYSTEMS and len(parts) < 3:
+        if f" {first} " not in _OPERATING_SYSTEMS and len(parts) < 3:
             architecture, variant = _normalise(first, parts[1] if len(parts) == 2 else "")
-            if architecture in _ARCHITECTURES:
+            if f" {architecture} " in _ARCHITECTURES:
                 return cls(cls.host().os, architecture, variant)
-        if len(parts) == 1 or first not in _OPERATING_SYSTEMS:
+        if len(parts) == 1 or f" {first} " not in _OPERATING_SYSTEMS:
             raise FormatError(
                 f"unknown platform: {text[:100]!r}", hint="write os/architecture, such as linux/amd64"
             )
@@ -122,8 +96,8 @@ class Platform:
     def rank(self, offered: Platform) -> int | None:
         """How well an image for `offered` suits this platform: 0 is best, None is not at all.
 
-        As containerd's `Only`: an older variant of the same family runs too, and so does 386 on amd64, and arm
-        on arm64.
+        As containerd's `Only`: an older variant of the same family runs too, and so does 386 on amd64,
+        and arm on arm64.
         """
         offer = offered.normalised()
         wanted = self.normalised()

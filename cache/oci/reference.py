@@ -32,7 +32,7 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        """Return what `text` names, with what it implies filled in. Raises FormatError if it is no reference."""
+        """Return what `text` names, what it implies filled in. Raises FormatError if it is no name."""
         name, at, digest_text = text.partition("@")
         digest = Digest.parse(digest_text) if at else None
         head, colon, last = name.rpartition(":")

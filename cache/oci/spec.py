@@ -1,8 +1,8 @@
 """The image-spec's documents as values: descriptor, manifest, index, image config.
 
-Source: image-spec v1.1 (descriptor.md, manifest.md, image-index.md, config.md), and Docker's image spec v1.3 for what
-OCI does not have (Healthcheck, Shell, OnBuild). `from_json` reads both kinds and raises FormatError; `to_json` is a
-pure function of the value. Members that we do not know are kept in `extra` and written back.
+Source: image-spec v1.1 (descriptor.md, manifest.md, image-index.md, config.md), and Docker's image spec
+v1.3 for what OCI does not have (Healthcheck, Shell, OnBuild). `from_json` reads both kinds and raises
+FormatError; `to_json` is a pure function of the value. Unknown members are kept in `extra` and written back.
 """
 
 from __future__ import annotations
@@ -228,8 +228,8 @@ class Healthcheck:
 class ContainerConfig:
     """What a container of the image runs.
 
-    None and () differ for `entrypoint`, `cmd` and `shell`: not set, and cleared. `env` holds "NAME=value" strings in
-    order; `exposed_ports` ("80/tcp") and `volumes` are sets, whose order means nothing.
+    None and () differ for `entrypoint`, `cmd` and `shell`: not set, and cleared. `env` holds "NAME=value"
+    strings in order; `exposed_ports` ("80/tcp") and `volumes` are sets, whose order means nothing.
     """
 
     user: str = ""
