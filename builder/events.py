@@ -139,6 +139,23 @@ class BuildFinished:
     cached: int
 
 
+@dataclass(frozen=True, slots=True)
+class BuildFailed:
+    """The build ends without an image. `code` is one of docs/errors.md, `exit_code` what the process ends with.
+
+    `report` is the error as a person reads it: message, place, excerpt of the recipe, hint; several lines.
+    """
+
+    code: str
+    message: str
+    exit_code: int
+    hint: str = ""
+    file: str = ""
+    line: int = 0
+    column: int = 0
+    report: str = ""
+
+
 Event = (
     BuildStarted
     | StageStarted
@@ -153,6 +170,7 @@ Event = (
     | Notice
     | OutputWritten
     | BuildFinished
+    | BuildFailed
 )
 
 Emit = Callable[[Event], None]
