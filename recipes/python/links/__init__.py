@@ -1,0 +1,1 @@
+"""Short links: a small web service that remembers addresses."""
