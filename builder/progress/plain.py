@@ -136,8 +136,8 @@ class PlainDisplay(StreamDisplay):
             self._line(transfer.number, f"DONE {duration(now - transfer.began)}, {size(event.done)}")
         elif now - transfer.told >= TRANSFER_INTERVAL:
             transfer.told = now
-            total = transfer.event.total
-            done = size(event.done) if total is None else part_of(event.done, total)
+            whole = transfer.event.total
+            done = size(event.done) if whole is None else part_of(event.done, whole)
             self._line(transfer.number, f"{done} {duration(now - transfer.began)}")
 
     def _next(self) -> int:

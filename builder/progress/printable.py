@@ -24,9 +24,7 @@ _CONTROL = re.compile(
 
 
 def printable(text: str) -> str:
-    """Return `text` without escape sequences, and with its other control characters shown as ^G, \\x85 or
-    \\u202e.
-    """
+    """Return `text` without escape sequences, its other control characters shown as ^G, \\x85 or \\u202e."""
     if text.isprintable():
         return text
     return _CONTROL.sub(_show, _SEQUENCE.sub("", text))
