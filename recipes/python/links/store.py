@@ -22,7 +22,7 @@ def slug_of(address: str) -> str:
 
 
 class Links:
-    """The links in the SQLite file `path`, which is made if need be. Safe for several threads and processes."""
+    """The links in the SQLite file `path`, made if need be. Safe for several threads and processes."""
 
     def __init__(self, path: str) -> None:
         self._path = path
