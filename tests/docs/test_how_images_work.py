@@ -22,7 +22,7 @@ _MARK = "\x1e"
 class Example:
     """A command of the page, as typed, and the output that the page shows for it.
 
-    In that output `…` stands for any text within a line, and a line of its own with `…` for any number of lines.
+    In that output `…` stands for any text within a line, and a line that is just `…` for any lines.
     No output shown means none at all.
     """
 
@@ -45,7 +45,7 @@ class Example:
 
 
 def examples(text: str) -> list[Example]:
-    """Return what the ```console blocks show: `# ` before a command, `> ` before the lines that continue it."""
+    """Return what the ```console blocks show: `# ` before a command, `> ` before its further lines."""
     found: list[Example] = []
     inside = False
     start, command, shown = 0, [], []
