@@ -1,0 +1,158 @@
+"""pybuild.toml: defaults for what the command line does not say. docs/configuration.md lists every key.
+
+Files are read from /etc/pybuild, the user's configuration directory and the working directory; a later one
+overrides what an earlier one says, key by key. An unknown key or a value of the wrong kind is an error: a
+misspelt `insecure` must not silently do nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from builder.errors import UsageError
+
+if TYPE_CHECKING:
+    from grammar.source import Source, Span
+
+NAME = "pybuild.toml"
+
+_LARGEST = 1 << 20
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class ConfigError(UsageError):
+    """pybuild.toml cannot be read, or says something that it cannot say."""
+
+    code = "config/error"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str | None = None,
+        span: Span | None = None,
+        code: str | None = None,
+        source: Source | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, span=span, code=code)
+        self.source = source
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """How a registry is reached. `ca` is a file of certificates to trust in place of the system's."""
+
+    mirrors: tuple[str, ...] = ()
+    insecure: bool = False
+    ca: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What pybuild.toml says; None where it says nothing.
+
+    Paths are absolute. `files` are those that were read.
+    """
+
+    root: str | None = None
+    progress: str | None = None
+    jobs: int | None = None
+    platform: str | None = None
+    timestamps: str | None = None
+    pull: bool = False
+    outputs: tuple[str, ...] = ()
+    compression: str | None = None
+    compression_level: int | None = None
+    network: str | None = None
+    build_args: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    registries: Mapping[str, Registry] = field(default_factory=lambda: _NOTHING)
+    files: tuple[str, ...] = ()
+
+
+def load(
+    explicit: str | None = None, *, cwd: str | None = None, environ: Mapping[str, str] | None = None
+) -> Config:
+    """Return what the file `explicit` says or, without one, what all files of search_path say together.
+
+    Raises ConfigError, with file, line and column, for the first thing wrong in one of them.
+    """
+    if explicit is not None:
+        paths: tuple[str, ...] = (os.path.abspath(explicit),)
+    else:
+        environment = os.environ if environ is None else environ
+        paths = search_path(cwd or os.getcwd(), environment)
+    values: dict[tuple[str, ...], Any] = {}
+    files = []
+    for path in paths:
+        text = _read(path, required=explicit is not None)
+        if text is not None:
+            from builder.config_keys import check
+            from grammar.source import Source
+
+            values.update(check(Source(path, text)))
+            files.append(path)
+    return _config(values, tuple(files)) if files else Config()
+
+
+def search_path(cwd: str, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return where pybuild.toml is looked for; a later one overrides an earlier one."""
+    home = environ.get("HOME") or "/root"
+    user = environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
+    return (f"/etc/pybuild/{NAME}", os.path.join(user, "pybuild", NAME), os.path.join(cwd, NAME))
+
+
+def _config(values: Mapping[tuple[str, ...], Any], files: tuple[str, ...]) -> Config:
+    arguments = {path[1]: value for path, value in values.items() if path[0] == "build-args"}
+    registries: dict[str, dict[str, Any]] = {}
+    plain: dict[str, Any] = {}
+    for path, value in values.items():
+        if path[0] == "registries":
+            registries.setdefault(path[1], {})[path[2]] = value
+        elif path[0] != "build-args":
+            plain[path[-1].replace("-", "_")] = value
+    return Config(
+        **plain,
+        build_args=MappingProxyType(arguments),
+        registries=MappingProxyType({name: Registry(**facts) for name, facts in registries.items()}),
+        files=files,
+    )
+
+
+def _read(path: str, *, required: bool) -> str | None:
+    """Return the text of `path`, None if there is no such file."""
+    import stat
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        if not required and isinstance(error, FileNotFoundError | NotADirectoryError):
+            return None
+        raise ConfigError(f"cannot read {path}: {error.strerror}", code="config/unreadable") from None
+    with open(descriptor, "rb") as file:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise ConfigError(f"cannot read {path}: not a regular file", code="config/unreadable")
+        if not required and facts.st_uid not in _trusted():
+            # Else whoever can write to a shared directory that we happen to stand in decides where images
+            # come from.
+            raise ConfigError(
+                f"{path} belongs to user {facts.st_uid}, who is neither you nor root",
+                code="config/owner",
+                hint="if it is right, `chown` it; or `--config` another file",
+            )
+        raw = file.read(_LARGEST + 1)
+    if len(raw) > _LARGEST:
+        raise ConfigError(f"{path} is larger than a mebibyte", code="config/unreadable")
+    try:
+        return raw.decode("utf-8").removeprefix("\ufeff")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 (byte {error.start} of it)", code="config/syntax") from None
+
+
+def _trusted() -> set[int]:
+    sudo = os.environ.get("SUDO_UID", "")
+    return {0, os.geteuid(), *([int(sudo)] if sudo.isdecimal() and os.geteuid() == 0 else [])}

@@ -1,0 +1,315 @@
+"""What pybuild.toml may say.
+
+Every key, the values that it takes, and where in the file a wrong one stands.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from builder.config import ConfigError
+from grammar.source import Source, Span
+
+Path = tuple[str, ...]
+"""The names that lead to a value: ("registries", "docker.io", "mirrors")."""
+
+PROGRESS = ("auto", "tty", "plain", "json", "quiet")
+COMPRESSIONS = ("gzip", "zstd", "none")
+NETWORKS = ("host", "none")
+
+_REGISTRY = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+_ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key that pybuild.toml may have.
+
+    `*` in its path stands for any name. `read(value, directory of the file)` returns the value as Config
+    holds it, and raises ValueError if it is not `expected`. `doc` is what docs/configuration.md says.
+    """
+
+    path: Path
+    expected: str
+    doc: str
+    read: Callable[[Any, str], Any]
+
+    @property
+    def name(self) -> str:
+        return ".".join("NAME" if part == "*" else part for part in self.path)
+
+
+def _exactly(kind: type, *, among: Sequence[str] = (), least: int | None = None) -> Callable[[Any, str], Any]:
+    def read(value: Any, directory: str) -> Any:
+        # type, not isinstance: true is an int in Python, but not in TOML.
+        if type(value) is not kind or (among and value not in among):
+            raise ValueError
+        if least is not None and isinstance(value, int) and value < least:
+            raise ValueError
+        return value
+
+    return read
+
+
+def _path(value: Any, directory: str) -> str:
+    if type(value) is not str or not value:
+        raise ValueError
+    return os.path.normpath(os.path.join(directory, os.path.expanduser(value)))
+
+
+def _strings(value: Any, directory: str) -> tuple[str, ...]:
+    if type(value) is not list or not all(type(word) is str and word for word in value):
+        raise ValueError
+    return tuple(value)
+
+
+def _timestamps(value: Any, directory: str) -> str:
+    if value in ("keep", "clamp") or (type(value) is int and value >= 0):
+        return str(value)
+    raise ValueError
+
+
+def _text(value: Any, directory: str) -> str:
+    if type(value) is bool or not isinstance(value, str | int):
+        raise ValueError
+    return str(value)
+
+
+def _choice(words: Sequence[str]) -> str:
+    return f"{', '.join(words[:-1])} or {words[-1]}"
+
+
+_BOOL, _LIST = "true or false", "a list of strings"
+
+KEYS = (
+    Key(("root",), "a directory", "The store, as `--root`.", _path),
+    Key(
+        ("progress",),
+        _choice(PROGRESS),
+        "How progress is shown, as `--progress`.",
+        _exactly(str, among=PROGRESS),
+    ),
+    Key(
+        ("jobs",),
+        "a number from 1 on",
+        "How many stages are built at a time, as `--jobs`.",
+        _exactly(int, least=1),
+    ),
+    Key(("platform",), "a string", "What to build for, as `--platform`: `linux/arm64`.", _exactly(str)),
+    Key(
+        ("timestamps",),
+        "keep, clamp or a number of seconds since 1970",
+        "Which times the files of new layers have, as `--timestamps`.",
+        _timestamps,
+    ),
+    Key(
+        ("pull",),
+        _BOOL,
+        "Whether registries are asked anew for bases that the store has, as `--pull`.",
+        _exactly(bool),
+    ),
+    Key(
+        ("outputs",),
+        _LIST,
+        "What is written if the command line asks for no output; each as for `--output`.",
+        _strings,
+    ),
+    Key(
+        ("compression",),
+        _choice(COMPRESSIONS),
+        "How the layers of outputs that do not say so are compressed.",
+        _exactly(str, among=COMPRESSIONS),
+    ),
+    Key(
+        ("compression-level",), "a number from 0 on", "The level of that compression.", _exactly(int, least=0)
+    ),
+    Key(
+        ("run", "network"),
+        _choice(NETWORKS),
+        "The network of steps that do not choose one, as `--network`.",
+        _exactly(str, among=NETWORKS),
+    ),
+    Key(
+        ("build-args", "*"),
+        "a string or a number",
+        "The value of the build argument NAME, as `--build-arg NAME=VALUE`.",
+        _text,
+    ),
+    Key(
+        ("registries", "*", "mirrors"),
+        _LIST,
+        "Registries (`host[:port][/prefix]`) that are asked in this order before NAME itself.",
+        _strings,
+    ),
+    Key(
+        ("registries", "*", "insecure"),
+        _BOOL,
+        "Whether plain HTTP, and certificates that nobody vouches for, will do. For loopback addresses plain "
+        "HTTP will always do.",
+        _exactly(bool),
+    ),
+    Key(
+        ("registries", "*", "ca"),
+        "a file",
+        "Certificates (PEM) to trust for this registry in place of the system's.",
+        _path,
+    ),
+)
+
+
+def check(source: Source) -> dict[Path, Any]:
+    """Return every value that the file `source` sets, converted.
+
+    Raises ConfigError for the first thing wrong in it.
+    """
+    import tomli
+
+    try:
+        document = tomli.loads(source.text)
+    except tomli.TOMLDecodeError as error:
+        raise _syntax(source, str(error)) from None
+    values: dict[Path, Any] = {}
+    _walk(document, (), source, values)
+    return values
+
+
+def _walk(table: dict[str, Any], above: Path, source: Source, values: dict[Path, Any]) -> None:
+    for name, value in table.items():
+        path = (*above, name)
+        keys = [key for key in KEYS if _matches(key.path, path)]
+        if not keys:
+            raise _unknown(source, path)
+        _check_name(source, path)
+        if len(keys[0].path) > len(path):
+            if not isinstance(value, dict):
+                raise _wrong(source, path, "a table", value)
+            _walk(value, path, source, values)
+            continue
+        try:
+            values[path] = keys[0].read(value, os.path.dirname(source.name))
+        except ValueError:
+            raise _wrong(source, path, keys[0].expected, value) from None
+
+
+def _matches(pattern: Path, path: Path) -> bool:
+    """Whether `path` is the beginning of `pattern`, or all of it."""
+    return len(path) <= len(pattern) and all(p in ("*", n) for p, n in zip(pattern, path, strict=False))
+
+
+def _check_name(source: Source, path: Path) -> None:
+    if len(path) != 2:
+        return
+    if path[0] == "registries" and _REGISTRY.fullmatch(path[1]) is None:
+        raise ConfigError(
+            f'"{path[1]}" is no registry\'s name',
+            code="config/value",
+            hint='a host with or without a port, and nothing else: [registries."registry.example.org:5000"]',
+            span=locate(source, path),
+            source=source,
+        )
+    if path[0] == "build-args" and _ARGUMENT.fullmatch(path[1]) is None:
+        raise ConfigError(
+            f'"{path[1]}" is no build argument\'s name',
+            code="config/value",
+            hint="letters, digits and underscores",
+            span=locate(source, path),
+            source=source,
+        )
+
+
+def _unknown(source: Source, path: Path) -> ConfigError:
+    import difflib
+
+    above = path[:-1]
+    known = sorted(
+        {key.path[len(above)] for key in KEYS if _matches(key.path, above) and len(key.path) > len(above)}
+    )
+    # The right key in the wrong table is as common as a misspelling.
+    elsewhere = [key.name for key in KEYS if key.path[-1] == path[-1]]
+    near = difflib.get_close_matches(path[-1], known, 1, 0.6)
+    if near:
+        hint = f"did you mean `{near[0]}`?"
+    elif elsewhere:
+        hint = f"it is called `{elsewhere[0]}`"
+    else:
+        hint = f"known here: {', '.join(known)}"
+    where = f" in [{'.'.join(above)}]" if above else ""
+    return ConfigError(
+        f"unknown key `{path[-1]}`{where}",
+        code="config/unknown-key",
+        hint=hint,
+        span=locate(source, path),
+        source=source,
+    )
+
+
+def _wrong(source: Source, path: Path, expected: str, value: object) -> ConfigError:
+    words = {
+        bool: "a boolean",
+        int: "a number",
+        float: "a number",
+        str: "a string",
+        list: "a list",
+        dict: "a table",
+    }
+    shown = words.get(type(value), "a date or time")
+    if isinstance(value, str | int | float):
+        shown = f'"{value}"' if isinstance(value, str) else str(value).lower()
+    return ConfigError(
+        f"`{path[-1]}` must be {expected}, not {shown}",
+        code="config/value",
+        span=locate(source, path),
+        source=source,
+    )
+
+
+def _syntax(source: Source, words: str) -> ConfigError:
+    """Take the place out of tomli's message, which is how all its versions tell it."""
+    match = re.search(r" \(at (?:line (\d+), column (\d+)|end of document)\)$", words)
+    message = words[: match.start()] if match else words
+    lines = source.lines
+    line, column = len(lines), len(lines[-1]) + 1
+    if match and match[1]:
+        line, column = int(match[1]), int(match[2])
+    span = Span(source.name, line, column, line, column + 1)
+    return ConfigError(f"not TOML: {message}", code="config/syntax", span=span, source=source)
+
+
+def locate(source: Source, path: Path) -> Span:
+    """Return where the last name of `path` stands in a file that parses and has it.
+
+    tomli tells no places. But the first lines up to and including the one where the key's value ends are a
+    document too, and the shortest such document that has the key ends with it.
+    """
+    import tomli
+
+    lines = source.lines
+    complete = 0
+    for end in range(1, len(lines) + 1):
+        try:
+            document = tomli.loads("\n".join(lines[:end]) + "\n")
+        except tomli.TOMLDecodeError:
+            continue  # within a value of several lines
+        if _has(document, path):
+            break
+        complete = end
+    text = lines[complete]
+    found = [match.start() for match in re.finditer(re.escape(path[-1]), text)]
+    # In `[registries."x"]` or `a.b = 1` the last occurrence before `=` is meant.
+    before = [at for at in found if at < (text.find("=") if "=" in text else len(text))]
+    column = (before or found or [0])[-1] + 1
+    return Span(
+        source.name, complete + 1, column, complete + 1, column + (len(path[-1]) if found else len(text))
+    )
+
+
+def _has(document: Any, path: Path) -> bool:
+    for name in path:
+        if not isinstance(document, dict) or name not in document:
+            return False
+        document = document[name]
+    return True
