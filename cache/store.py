@@ -1,0 +1,246 @@
+"""The store: one directory that all builds of a machine share. docs/store.md shows how to look into it."""
+
+from __future__ import annotations
+
+import os
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from cache.database import Database
+from cache.disk import boot_id, read_small, storing, syncfs
+from cache.errors import StoreError
+from cache.scratch import Scratch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from sqlite3 import Connection
+    from types import TracebackType
+
+    from cache.blobs import Blobs
+    from cache.images import ImageStore
+    from cache.lastuse import LastUse
+    from cache.layers import LayerStore
+    from cache.locks import Lock
+    from cache.memo import Memo, Receipts
+    from cache.names import Names
+    from cache.records import Records
+    from cache.scratch import Staging
+    from cache.statcache import StatCache
+
+FORMAT = "pybuild store 1\n"
+_DIRECTORIES = ("overlay2/l", "layerdb/sha256", "imagedb/content/sha256", "blobs", "tmp")
+_NAMES = frozenset(path.partition("/")[0] for path in _DIRECTORIES) | {"format", "pybuild.db", "lost+found"}
+
+
+class Store:
+    """An open store. What it was asked for is loaded at first use: a build that hits opens no more than it
+    needs."""
+
+    def __init__(self, root: str, *, warn: Callable[[str], None] | None = None) -> None:
+        """Use `open`, which makes sure of the layout."""
+        self.root = root
+        self.scratch = Scratch(root + "/tmp")
+        self.warnings: list[str] = []
+        """What the user should know of: damage that was got over, leftovers that cannot be removed."""
+        self._warn = warn
+
+    @classmethod
+    def open(cls, root: str, *, warn: Callable[[str], None] | None = None) -> Store:
+        """Open the store at `root`, made if it is not there, and sweep what dead builds left in tmp/.
+
+        `warn` is called with what is got over, now or later; without it, that is in `warnings`. Raises
+        StoreError if `root` cannot be used, is something else, or was written in a format that this pybuild
+        does not know.
+        """
+        root = os.path.abspath(root)
+        with storing(f"opening the store {root}"):
+            _prepare(root)
+        store = cls(root, warn=warn)
+        for left in store.scratch.sweep():
+            store._tell(f"cannot be removed: {left}")
+        return store
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @cached_property
+    def boot(self) -> str:
+        """The id of the boot that we are in."""
+        return boot_id()
+
+    @cached_property
+    def database(self) -> Database:
+        """pybuild.db, opened by the first question to it."""
+        return Database(self.root + "/pybuild.db", self.scratch, warn=self._tell, inhabited=self._has_layers)
+
+    @cached_property
+    def layers(self) -> LayerStore:
+        from cache.layers import LayerStore
+
+        return LayerStore(self.root, self.scratch, self.database, self.boot)
+
+    @cached_property
+    def images(self) -> ImageStore:
+        from cache.images import ImageStore
+
+        return ImageStore(self.root, self.scratch, self.names)
+
+    @cached_property
+    def blobs(self) -> Blobs:
+        from cache.blobs import Blobs
+
+        return Blobs(self.root)
+
+    @cached_property
+    def records(self) -> Records:
+        from cache.records import Records
+
+        return Records(self.database, self.last_use, self.boot)
+
+    @cached_property
+    def names(self) -> Names:
+        from cache.names import Names
+
+        return Names(self.database)
+
+    @cached_property
+    def stats(self) -> StatCache:
+        from cache.statcache import StatCache
+
+        return StatCache(self.database)
+
+    @cached_property
+    def memo(self) -> Memo:
+        from cache.memo import Memo
+
+        return Memo(self.database)
+
+    @cached_property
+    def receipts(self) -> Receipts:
+        from cache.memo import Receipts
+
+        return Receipts(self.database, self.boot)
+
+    @cached_property
+    def last_use(self) -> LastUse:
+        from cache.lastuse import LastUse
+
+        return LastUse(self.database)
+
+    def stage(self) -> Staging:
+        """Return a private directory to make a changeset in: a context manager, which removes what was not
+        published."""
+        return self.scratch.stage()
+
+    def lock(
+        self,
+        name: str,
+        *,
+        shared: bool = False,
+        blocking: bool = True,
+        on_wait: Callable[[], None] | None = None,
+    ) -> Lock:
+        """Return the lock `name` (a step key, a ChainID), to be entered: see `cache.locks.Lock`.
+
+        Without `blocking`, entering it raises LockHeld if another holds it; `on_wait` is called if it has to
+        wait.
+        """
+        return self.scratch.lock(name, shared=shared, blocking=blocking, on_wait=on_wait)
+
+    def sync(self) -> None:
+        """Make sure that what this process published, or was given by one that has not synced, outlasts a
+        power cut.
+
+        One syncfs, then one durable transaction that says so; nothing at all if there is nothing to sync.
+        Names are given after it.
+        """
+        layers = self.layers.unsynced() if "layers" in self.__dict__ else frozenset()
+        records = self.records.unsynced() if "records" in self.__dict__ else frozenset()
+        receipts = self.receipts.unsynced() if "receipts" in self.__dict__ else frozenset()
+        images = "images" in self.__dict__ and self.images.unsynced
+        if not (layers or records or receipts or images):
+            return
+        with storing("syncing the store"):
+            syncfs(self.root)
+
+        def work(connection: Connection) -> None:
+            if layers:
+                self.layers.index_synced(connection, layers)
+            if records:
+                self.records.mark_synced(connection, records)
+            if receipts:
+                self.receipts.mark_synced(connection, receipts)
+
+        if layers or records or receipts:
+            self.database.write(work, durable=True)
+        if layers:
+            self.layers.mark_synced(layers)
+        if images:
+            self.images.unsynced = False
+
+    def close(self) -> None:
+        """Let go of all that is held, and close the database."""
+        if "layers" in self.__dict__:
+            self.layers.close()
+        if "images" in self.__dict__:
+            self.images.close()
+        if "database" in self.__dict__:
+            self.database.close()
+
+    def upperdir_problem(self) -> str | None:
+        """Say why no step can run on this store's file system, None if it can: see `cache.filesystem`."""
+        from cache.filesystem import upperdir_problem
+
+        return upperdir_problem(self.root)
+
+    def _has_layers(self) -> bool:
+        with os.scandir(self.root + "/layerdb/sha256") as entries:
+            return any(True for _ in entries)
+
+    def _tell(self, message: str) -> None:
+        self.warnings.append(message)
+        if self._warn is not None:
+            self._warn(message)
+
+
+def _prepare(root: str) -> None:
+    """Make the layout at `root` where it is not there yet."""
+    found = read_small(root + "/format")
+    if found == FORMAT.encode():
+        return
+    if found:
+        raise StoreError(
+            f"{root} is a store of another format: {found[:60].decode('utf-8', 'replace').strip()!r}",
+            hint="use the pybuild that made it, or another --root",
+        )
+    os.makedirs(os.path.dirname(root), exist_ok=True)
+    try:
+        os.mkdir(root, 0o700)  # layers hold setuid programs of other systems: not for everyone on this one
+    except FileExistsError:
+        strange = [name for name in sorted(os.listdir(root)) if name.partition(".damaged")[0] not in _NAMES]
+        strange = [name for name in strange if not name.startswith("pybuild.db")]
+        if strange:
+            raise StoreError(
+                f"{root} is no store, and not empty: it holds {strange[0]!r}",
+                hint="give an empty or new directory as --root",
+            ) from None
+    for path in _DIRECTORIES:
+        os.makedirs(f"{root}/{path}", 0o700, exist_ok=True)
+    _write_format(root)
+
+
+def _write_format(root: str) -> None:
+    """Write it last: a store that has it is complete. Two that make the same store write the same."""
+    scratch = Scratch(root + "/tmp")
+    fd, staged = scratch.file()
+    try:
+        os.write(fd, FORMAT.encode())
+        os.fsync(fd)
+        os.rename(staged, root + "/format")
+    finally:
+        os.close(fd)
