@@ -1,0 +1,193 @@
+"""The build: recipe -> plan -> stages -> image. Effects are here and below; planning is pure."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from builder.errors import PlanError
+from builder.events import BuildFinished, BuildStarted, Emit, Notice
+from builder.plan import PlanOptions, outline, plan
+from builder.recipes import RecipeLoader
+from builder.sources import Sources
+from builder.stage import StageResult, StageRun, Surroundings
+from builder.stepcache import StepCache
+from builder.steps import Base, ConfigStep, ImageBase, Plan, RecipeBase, Scratch, StageBase
+
+if TYPE_CHECKING:
+    from builder.executor import Executor
+    from cache.oci.digest import Digest
+    from cache.oci.platform import Platform
+    from cache.oci.spec import ImageConfig
+    from cache.store import Store
+    from grammar.source import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a build is asked for, beside the recipe. `epoch` in seconds, None where real times stay."""
+
+    platform: Platform
+    arguments: tuple[tuple[str, str], ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    target: str | None = None
+    names: tuple[str, ...] = ()
+    no_cache: bool = False
+    pull: bool = False
+    epoch: int | None = None
+    host_ca: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """An image that stands in the store. `newest`: when the newest of its layers was made, in seconds."""
+
+    image_id: Digest
+    config: ImageConfig
+    names: tuple[str, ...]
+    recipes: tuple[str, ...]
+    keys: tuple[str, ...]
+    ran: int
+    cached: int
+
+
+BaseResolver = Callable[[ImageBase, bool], StageResult]
+"""From an image base, and whether to ask its source again, to what stands in the store."""
+
+
+class Build:
+    """One build, with the recipes that it stands on."""
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        emit: Emit,
+        *,
+        executor: Callable[[], Executor],
+        resolve: BaseResolver,
+    ) -> None:
+        self._store = store
+        self._settings = settings
+        self._emit = emit
+        self._resolve = resolve
+        self._count = 0
+        self._cache = StepCache(store, emit, epoch=settings.epoch, no_cache=settings.no_cache)
+        self._around = Surroundings(
+            store, emit, self._cache, executor, settings.epoch, settings.host_ca, self._next_number
+        )
+        self._stages: dict[tuple[str, int], StageResult] = {}
+        self._images: dict[ImageBase, StageResult] = {}
+        self.loader = RecipeLoader(store.memo)
+
+    def run(self, recipe: str, context: str) -> Built:
+        """Build `recipe` on `context`; return the image. Raises RecipeError, BuildError, CacheError."""
+        started = time.monotonic()
+        settings = self._settings
+        options = PlanOptions(
+            settings.platform, settings.platform, settings.arguments, settings.target, settings.labels
+        )
+        result = self._recipe(recipe, context, options, ())
+        image_id = self._store.images.put(result.image.to_json())
+        self._store.records.touch(self._cache.used)
+        # Before names: a name must not outlive, in a power cut, what it names.
+        self._store.sync()
+        for name in settings.names:
+            self._store.images.tag(name, image_id)
+        cache = self._cache
+        self._emit(
+            BuildFinished(image_id, settings.names, time.monotonic() - started, cache.ran, cache.cached)
+        )
+        recipes = tuple(self.loader.sources)
+        return Built(
+            image_id, result.image, settings.names, recipes, tuple(cache.used), cache.ran, cache.cached
+        )
+
+    def _next_number(self) -> int:
+        self._count += 1
+        return self._count
+
+    def _recipe(self, path: str, context: str, options: PlanOptions, above: tuple[str, ...]) -> StageResult:
+        real = os.path.realpath(path)
+        recipe = self.loader.load(path)
+        outlined = outline(recipe, options)
+        bases: dict[Base, StageResult] = {}
+        for base in outlined.bases:
+            bases[base] = self._base(base, path, (*above, real))
+        planned = plan(outlined, options, {base: found.image for base, found in bases.items()})
+        self._announce(planned, not above)
+        sources = Sources(self._store, context, path)
+        try:
+            return self._run_stages(path, real, planned, bases, sources, options)
+        finally:
+            sources.close()
+
+    def _announce(self, planned: Plan, top: bool) -> None:
+        for code, message, span in planned.warnings:
+            self._emit(_warning(code, message, span))
+        if top:
+            steps = sum(not isinstance(step, ConfigStep) for stage in planned.stages for step in stage.steps)
+            self._emit(BuildStarted(planned.recipe, planned.target, len(planned.stages), steps))
+
+    def _run_stages(
+        self,
+        path: str,
+        real: str,
+        planned: Plan,
+        bases: dict[Base, StageResult],
+        sources: Sources,
+        options: PlanOptions,
+    ) -> StageResult:
+        results = dict(bases)
+        for stage in planned.stages:
+            # The same stage may be asked for by several recipes: what arguments and labels can change it is the top's.
+            shared = (real, stage.index) if not options.arguments and not options.labels else None
+            result = self._stages.get(shared) if shared else None
+            if result is None:
+                base = results[stage.base] if not isinstance(stage.base, Scratch) else _nothing(stage.image)
+                run = StageRun(self._around, path, stage, base, results, sources)
+                result = run.run()
+                if shared:
+                    self._stages[shared] = result
+            results[StageBase(stage.index)] = result
+        return result
+
+    def _base(self, base: ImageBase | RecipeBase, recipe: str, above: tuple[str, ...]) -> StageResult:
+        try:
+            if isinstance(base, RecipeBase):
+                return self._recipe_base(base, recipe, above)
+            known = self._images.get(base)
+            if known is None:
+                known = self._images[base] = self._resolve(base, self._settings.pull)
+            return known
+        except Exception as error:
+            # The place in the recipe, for whatever a transport has to say about the base.
+            if getattr(error, "span", base.span) is None:
+                error.span = base.span  # type: ignore[attr-defined]
+            raise
+
+    def _recipe_base(self, base: RecipeBase, recipe: str, above: tuple[str, ...]) -> StageResult:
+        path = os.path.normpath(os.path.join(os.path.dirname(recipe), base.path))
+        _refuse_cycle(os.path.realpath(path), above, base.span)
+        # A base is the same for all that stand on it: arguments, labels and target of the recipe above are not its own.
+        options = PlanOptions(self._settings.platform, self._settings.platform, target=base.target)
+        return self._recipe(path, os.path.dirname(path) or ".", options, above)
+
+
+def _refuse_cycle(real: str, above: Sequence[str], span: Span | None) -> None:
+    if real not in above:
+        return
+    circle = [*above[above.index(real) :], real]
+    shown = " -> ".join(os.path.basename(path) for path in circle)
+    raise PlanError(f"recipes stand on each other in a circle: {shown}", code="recipe/cycle", span=span)
+
+
+def _nothing(image: ImageConfig) -> StageResult:
+    return StageResult(None, replace(image, history=(), diff_ids=()), 0)
+
+
+def _warning(code: str, message: str, span: Span | None) -> Notice:
+    return Notice("warning", code, message, span.file if span else "", span.line if span else 0)

@@ -1,0 +1,182 @@
+"""Build an image from a recipe.
+
+RECIPE is a Dockerfile or a .rec file; without one, ./Dockerfile or the only *.rec here is taken. A directory in its place is a
+context with a Dockerfile in it. The context is the recipe's own directory unless it is given.
+
+The image stands in the store when the build is done; nothing else is written unless --output asks for it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from builder.errors import UsageError
+
+if TYPE_CHECKING:
+    from builder.build import Built
+
+TIMESTAMPS = "keep, clamp, or seconds since 1970 (default: clamp to SOURCE_DATE_EPOCH, else to the commit time of a clean git work tree)"
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to `parser`."""
+    parser.add_argument(
+        "recipe", nargs="?", metavar="RECIPE", help="the recipe, or a directory with a Dockerfile"
+    )
+    parser.add_argument("context_", nargs="?", metavar="CONTEXT", help="the directory that COPY reads")
+    add_build_options(parser)
+    parser.add_argument(
+        "-t",
+        "--tag",
+        action="append",
+        default=[],
+        metavar="NAME[:TAG]",
+        help="name the image; may be repeated",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        action="append",
+        default=[],
+        metavar="type=TYPE,dest=PATH",
+        help="write the image out: oci, oci-layout, docker, tar, dir; with compression=gzip|zstd|none; may be repeated",
+    )
+    parser.add_argument("--iidfile", metavar="FILE", help="write the image id to FILE")
+    parser.add_argument("--metadata-file", metavar="FILE", help="write what was built to FILE, as JSON")
+    parser.add_argument("--explain", action="store_true", help="say for each step why it hit or missed")
+    parser.add_argument(
+        "--progress",
+        choices=("auto", "tty", "plain", "json", "quiet"),
+        default=None,
+        help="how to show what goes on",
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="print the image id alone")
+
+
+def add_build_options(parser: argparse.ArgumentParser) -> None:
+    """Add what every command that builds takes."""
+    parser.add_argument(
+        "-f", "--file", metavar="RECIPE", help="the recipe; RECIPE's place is the context's then"
+    )
+    parser.add_argument("--context", metavar="DIR", help="the directory that COPY reads")
+    parser.add_argument(
+        "--target", metavar="STAGE", help="build this stage (name or number) and what it needs"
+    )
+    parser.add_argument(
+        "--build-arg",
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE]",
+        help="set an ARG; without VALUE, from the environment",
+    )
+    parser.add_argument(
+        "--label", action="append", default=[], metavar="NAME=VALUE", help="add a label to the image"
+    )
+    parser.add_argument(
+        "--platform", metavar="OS/ARCH", help="build for this platform (default: this machine's)"
+    )
+    parser.add_argument("--no-cache", action="store_true", help="run every step")
+    parser.add_argument(
+        "--pull", action="store_true", help="ask where bases come from again, even if they are in the store"
+    )
+    parser.add_argument(
+        "--host-ca", action="store_true", help="let RUN trust the certificates that this host trusts"
+    )
+    parser.add_argument("--timestamps", metavar="WHEN", help=TIMESTAMPS)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; return the exit code."""
+    from builder.cli import ERRORS
+    from builder.excerpts import failure
+    from builder.session import open_session
+
+    recipe, context = find_recipe(args)
+    with open_session(args) as session:
+        mode = "quiet" if args.quiet else args.progress or session.config.progress
+        with session.display(mode, explain=args.explain) as display:
+            build = session.prepare(args, context, display.emit)
+            try:
+                built = build.run(recipe, context)
+                session.export(built, args.output, display.emit)
+            except ERRORS as error:
+                # The display shows it: after it the terminal is as it was, and a json reader needs nothing else.
+                event = failure(error, build.loader.sources.values())
+                display.emit(event)
+                return event.exit_code
+    _write_files(args, built)
+    if args.quiet or not sys.stdout.isatty():
+        print(built.image_id)
+    return 0
+
+
+def find_recipe(args: argparse.Namespace) -> tuple[str, str]:
+    """Return the recipe's path and the context directory that the arguments mean. Raises UsageError."""
+    recipe, context = args.recipe, args.context_
+    if args.file is not None:
+        if context is not None:
+            raise UsageError(
+                f"with --file there is one more argument than a context: {context!r}", code="usage/arguments"
+            )
+        recipe, context = args.file, recipe
+    if args.context is not None:
+        if context is not None:
+            raise UsageError("the context is given twice", code="usage/arguments")
+        context = args.context
+    if recipe is not None and os.path.isdir(recipe):
+        if context is not None:
+            raise UsageError(f"{recipe} is a directory, not a recipe", code="recipe/unreadable")
+        return _recipe_in(recipe), recipe
+    if recipe is None:
+        recipe = _recipe_in(".")
+    return recipe, context if context is not None else os.path.dirname(recipe) or "."
+
+
+def _recipe_in(directory: str) -> str:
+    for name in ("Dockerfile", "dockerfile"):
+        path = os.path.normpath(os.path.join(directory, name))
+        if os.path.isfile(path):
+            return path
+    found = sorted(name for name in os.listdir(directory) if name.endswith(".rec"))
+    if len(found) == 1:
+        return os.path.normpath(os.path.join(directory, found[0]))
+    there = "there is none" if not found else f"there are {len(found)}: {', '.join(found[:5])}"
+    raise UsageError(
+        f"no recipe is named, and {directory} has neither a Dockerfile nor a single *.rec ({there})",
+        code="usage/no-recipe",
+        hint="pybuild RECIPE [CONTEXT]; see pybuild --help",
+    )
+
+
+def _write_files(args: argparse.Namespace, built: Built) -> None:
+    import json
+
+    if args.iidfile:
+        write_text(args.iidfile, built.image_id)
+    if args.metadata_file:
+        metadata = {
+            "image.id": built.image_id,
+            "image.names": list(built.names),
+            "image.layers": list(built.config.diff_ids),
+            "steps.run": built.ran,
+            "steps.cached": built.cached,
+            "containerimage.config.digest": built.image_id,
+        }
+        write_text(args.metadata_file, json.dumps(metadata, indent=2) + "\n")
+
+
+def write_text(path: str, text: str) -> None:
+    """Write a small file whole or not at all."""
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}", code="usage/write") from None
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)

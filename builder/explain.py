@@ -1,0 +1,101 @@
+"""Why a step missed: the first part of its key that differs from the nearest earlier build of the same recipe line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+
+from builder.keys import Part, StepKey
+
+Files = tuple[tuple[str, str], ...]
+
+_SHOWN = 3
+_LONG = 60
+
+
+def why(
+    keyword: str,
+    key: StepKey,
+    earlier: Sequence[tuple[Part, ...]],
+    files_of: Callable[[str], Files | None],
+) -> str:
+    """Return in words what differs from the one of `earlier` that shares the most parts with `key`.
+
+    `files_of` returns the files that a source's digest stands for, None where they are not known any more.
+    """
+    if not earlier:
+        return "first build of this line"
+    now = dict(key.parts)
+    nearest = max(earlier, key=lambda parts: sum(now.get(label) == value for label, value in parts))
+    then = dict(nearest)
+    for label in [*now, *(label for label in then if label not in now)]:
+        if now.get(label) != then.get(label):
+            return _difference(keyword, label, then.get(label), now.get(label), files_of)
+    return "an earlier result is no longer in the store"
+
+
+def _difference(
+    keyword: str, label: str, then: str | None, now: str | None, files_of: Callable[[str], Files | None]
+) -> str:
+    if label == "state below":
+        return "the state below it changed: an earlier step gave another result, or the base is another one"
+    kind, _, name = label.partition(" ")
+    if kind == "source":
+        return _source_difference(keyword, name, then, now, files_of)
+    if kind == "variable":
+        what = f"variable {name}"
+    elif label in ("command", "script", "document", "config"):
+        return f"the {label} changed" + _shown_change(label, then, now)
+    else:
+        what = label
+    if then is None:
+        return f"{what} is new: {_short(now)}"
+    if now is None:
+        return f"{what} is gone (was {_short(then)})"
+    return f"{what} changed: {_short(then)} -> {_short(now)}"
+
+
+def _source_difference(
+    keyword: str, name: str, then: str | None, now: str | None, files_of: Callable[[str], Files | None]
+) -> str:
+    if then is None or now is None:
+        return f"{keyword} {name} is {'new' if then is None else 'gone'}"
+    old, new = files_of(then), files_of(now)
+    if old is None or new is None:
+        return f"{keyword} {name} changed"
+    return f"{keyword} {name} changed: {changed_files(old, new)}"
+
+
+def changed_files(old: Files, new: Files) -> str:
+    """Name the first few files that differ between two selections."""
+    before, after = dict(old), dict(new)
+    words: list[str] = []
+    for path in sorted(before.keys() | after.keys()):
+        if before.get(path) == after.get(path):
+            continue
+        shown = path or "."
+        if path not in before:
+            words.append(f"{shown} (new)")
+        elif path not in after:
+            words.append(f"{shown} (gone)")
+        elif before[path].split(" ")[1:] == after[path].split(" ")[1:]:
+            words.append(f"{shown} (mode)")
+        else:
+            words.append(shown)
+    more = len(words) - _SHOWN
+    return ", ".join(words[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _shown_change(label: str, then: str | None, now: str | None) -> str:
+    if label != "command" or then is None or now is None:
+        return ""
+    old, new = json.loads(then), json.loads(now)
+    before, after = (words[-1] if words else "" for words in (old, new))
+    if old[:-1] != new[:-1]:
+        before, after = " ".join(old), " ".join(new)
+    return f": {_short(before)} -> {_short(after)}"
+
+
+def _short(value: str | None) -> str:
+    text = json.dumps(value or "", ensure_ascii=False)
+    return text if len(text) <= _LONG else text[: _LONG - 2] + '…"'

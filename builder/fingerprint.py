@@ -1,0 +1,123 @@
+"""Content digests of what COPY reads: BLAKE3 of each file, remembered by its stat, and of a selection as a whole."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.placement import kept_xattr
+from builder.tree import Entry, Selection, Tree
+
+if TYPE_CHECKING:
+    from cache.statcache import StatCache, StatRow
+
+_CHUNK = 1 << 20
+_RACY_NS = 100_000_000
+"""A file that changed less than this before it was hashed may change again within the same tick of the kernel's clock,
+and keep its stat: its digest is not remembered (what git calls racy)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """The digest of a selection, and a line for each file, from which a miss finds what changed."""
+
+    digest: str
+    files: tuple[tuple[str, str], ...]
+
+
+class FileDigests:
+    """Digests of the regular files of one tree. With a stat cache, a file whose stat is unchanged is not read."""
+
+    def __init__(self, tree: Tree, cache: StatCache | None = None, root: str = "") -> None:
+        self._tree = tree
+        self._cache = cache
+        self._root = root
+        self._known: dict[bytes, StatRow] | None = None
+        self._changed = False
+
+    def digest(self, entry: Entry) -> str:
+        """Return the digest of the file's bytes, and of the extended attributes that a layer can carry."""
+        if self._known is None:
+            self._known = self._cache.load(self._root) if self._cache is not None else {}
+        path = os.fsencode(entry.path)
+        row = self._known.get(path)
+        now = (entry.size, entry.mtime, entry.ctime, entry.ino, entry.mode)
+        if row is not None and row[:5] == now:
+            return row[5].hex()
+        started = time.time_ns()
+        digest = self._hash(entry)
+        if max(entry.mtime, entry.ctime) < started - _RACY_NS:
+            self._known[path] = (*now, digest)
+            self._changed = True
+        return digest.hex()
+
+    def save(self) -> None:
+        """Write what was hashed to the stat cache."""
+        if self._cache is not None and self._known is not None and self._changed:
+            self._cache.save(self._root, self._known)
+            self._changed = False
+
+    def _hash(self, entry: Entry) -> bytes:
+        from blake3 import blake3
+
+        parent, name = self._tree.open_parent(entry.path)
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+        finally:
+            os.close(parent)
+        try:
+            hasher = blake3()
+            while data := os.read(fd, _CHUNK):
+                hasher.update(data)
+            for name in sorted(_xattrs(fd)):
+                value = os.getxattr(fd, name)
+                hasher.update(f"\0{name}\0{len(value)}\0".encode("utf-8", "surrogateescape") + value)
+            return hasher.digest()
+        finally:
+            os.close(fd)
+
+
+def fingerprint(
+    tree: Tree, selections: Sequence[Selection], digests: FileDigests, *, owners: bool
+) -> Fingerprint:
+    """Return the digest of all that COPY would take from `selections`: paths, types, modes, contents, link targets,
+    with `owners` uid and gid too. Times are left out: a new checkout of the same commit must hit."""
+    from blake3 import blake3
+
+    files: list[tuple[str, str]] = []
+    for selection in selections:
+        for entry in selection.entries:
+            # The mode of a directory that is named as the source is not copied.
+            top = entry is selection.entries[0] and selection.is_directory
+            files.append((entry.path, "d" if top else _describe(tree, entry, digests, owners)))
+    hasher = blake3()
+    for path, description in files:
+        data = os.fsencode(path)
+        hasher.update(
+            len(data).to_bytes(4, "little") + data + description.encode("utf-8", "surrogateescape") + b"\0"
+        )
+    return Fingerprint(hasher.hexdigest(), tuple(files))
+
+
+def _describe(tree: Tree, entry: Entry, digests: FileDigests, owners: bool) -> str:
+    mode = stat.S_IMODE(entry.mode)
+    owner = f"{entry.uid}:{entry.gid} " if owners else ""
+    kind = stat.S_IFMT(entry.mode)
+    if kind == stat.S_IFREG:
+        return f"f{mode:o} {owner}{digests.digest(entry)}"
+    if kind == stat.S_IFDIR:
+        return f"d{mode:o} {owner}"
+    if kind == stat.S_IFLNK:
+        return f"l {owner}{tree.readlink(entry.path)}"
+    return f"{kind:o} {mode:o} {owner}{entry.rdev}"
+
+
+def _xattrs(fd: int) -> list[str]:
+    try:
+        return [name for name in os.listxattr(fd) if kept_xattr(name)]
+    except OSError:
+        return []

@@ -1,0 +1,265 @@
+"""(Recipe, arguments, base configs) -> Plan. Pure: what it needs is handed to it.
+
+`outline` says which stages the target needs, and what they stand on; once the caller has resolved those bases,
+`plan` makes the steps. Semantics as in the Dockerfile reference, where BuildKit differs as BuildKit has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from builder.errors import PlanError
+from builder.instructions import StageState, apply, initial_config
+from builder.scope import Scope, build_arguments, global_scope
+from builder.steps import Base, ImageBase, Plan, PlannedStage, RecipeBase, Scratch, StageBase, Tree
+from cache.oci.platform import Platform
+from cache.oci.spec import ImageConfig
+from grammar.ast import Copy, From, Instruction, Recipe, Stage, Word
+
+
+@dataclass(frozen=True, slots=True)
+class PlanOptions:
+    """What the command line adds to a recipe. `target`: a stage's name or number, None for the last one."""
+
+    platform: Platform
+    build_platform: Platform
+    arguments: tuple[tuple[str, str], ...] = ()
+    target: str | None = None
+    labels: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutlinedStage:
+    """A stage that the target needs. `trees` are the bases that its COPYs read from, by instruction."""
+
+    stage: Stage
+    base: Base
+    platform: Platform
+    trees: tuple[tuple[Instruction, Tree], ...]
+
+    @property
+    def needs(self) -> tuple[int, ...]:
+        trees = [tree for _, tree in self.trees]
+        return tuple(sorted({b.index for b in (self.base, *trees) if isinstance(b, StageBase)}))
+
+    @property
+    def name(self) -> str:
+        return stage_name(self.stage)
+
+
+@dataclass(frozen=True, slots=True)
+class Outline:
+    """The stages that the target needs, each after those that it needs itself."""
+
+    recipe: Recipe
+    stages: tuple[OutlinedStage, ...]
+    scope: Scope
+
+    @property
+    def bases(self) -> tuple[ImageBase | RecipeBase, ...]:
+        """Every image that must be had before `plan`, once each."""
+        wanted: dict[ImageBase | RecipeBase, None] = {}
+        for outlined in self.stages:
+            for base in (outlined.base, *(tree for _, tree in outlined.trees)):
+                if isinstance(base, (ImageBase, RecipeBase)):
+                    wanted.setdefault(base)
+        return tuple(wanted)
+
+
+def outline(recipe: Recipe, options: PlanOptions) -> Outline:
+    """Return what `options.target` needs. Raises PlanError: no such stage, a cycle."""
+    scope = global_scope(recipe, options.platform, options.build_platform, options.arguments)
+    target = _find_target(recipe, options.target)
+    outlined: dict[int, OutlinedStage] = {}
+    order: list[int] = []
+    _visit(recipe, scope, options, target, outlined, order, [])
+    return Outline(recipe, tuple(outlined[index] for index in order), scope)
+
+
+def plan(outline: Outline, options: PlanOptions, bases: Mapping[Base, ImageConfig]) -> Plan:
+    """Return the steps of every stage of `outline`. `bases` has the config of each of `outline.bases`."""
+    states: dict[int, StageState] = {}
+    planned: list[PlannedStage] = []
+    warnings: list[tuple[str, str, object]] = []
+    for outlined in outline.stages:
+        state = _stage_state(outline, outlined, options, bases, states)
+        trees = dict(outlined.trees)
+        for instruction in outlined.stage.instructions:
+            apply(state, instruction, trees.get(instruction))
+        states[outlined.stage.index] = state
+        planned.append(
+            PlannedStage(
+                index=outlined.stage.index,
+                name=outlined.name,
+                base=outlined.base,
+                steps=tuple(state.steps),
+                config=state.config,
+                image=replace(state.image, config=state.config),
+                needs=outlined.needs,
+            )
+        )
+    last = planned[-1]
+    if options.labels:
+        planned[-1] = _with_labels(last, options.labels)
+    unused = (
+        build_arguments(options.arguments) - outline.scope.used - {u for s in states.values() for u in s.used}
+    )
+    for name in sorted(unused):
+        warnings.append(("arg/unused", f"--build-arg {name}: no ARG of the recipe declares it", None))
+    return Plan(outline.recipe.source, tuple(planned), last.name, tuple(warnings))
+
+
+def stage_name(stage: Stage) -> str:
+    """Return what messages call the stage: its name, or `stage-N` as with BuildKit."""
+    return stage.name or f"stage-{stage.index}"
+
+
+def _stage_state(
+    outline: Outline,
+    outlined: OutlinedStage,
+    options: PlanOptions,
+    bases: Mapping[Base, ImageConfig],
+    states: Mapping[int, StageState],
+) -> StageState:
+    scope = outline.scope
+    escape = outline.recipe.directives.escape
+    if isinstance(outlined.base, StageBase):
+        return states[outlined.base.index].child(outlined.name)
+    if isinstance(outlined.base, Scratch):
+        image = initial_config(outlined.platform)
+    else:
+        image = bases[outlined.base]
+    return StageState.start(outlined.name, image, scope, dict(options.arguments), escape)
+
+
+def _find_target(recipe: Recipe, target: str | None) -> int:
+    if target is None:
+        return len(recipe.stages) - 1
+    index = _find_stage(recipe, target)
+    if index is None:
+        names = [stage_name(stage) for stage in recipe.stages]
+        raise PlanError(
+            f"no stage {target!r} in {recipe.source}",
+            code="stage/unknown",
+            hint=_nearest(target, names) or f"its stages: {', '.join(names)}",
+        )
+    return index
+
+
+def _find_stage(recipe: Recipe, name: str) -> int | None:
+    wanted = name.lower()
+    for stage in recipe.stages:
+        if stage.name == wanted:
+            return stage.index
+    if wanted.isdecimal() and int(wanted) < len(recipe.stages):
+        return int(wanted)
+    return None
+
+
+def _nearest(word: str, names: list[str]) -> str | None:
+    import difflib
+
+    near = difflib.get_close_matches(word.lower(), names, n=1)
+    return f"Did you mean {near[0]}?" if near else None
+
+
+def _visit(
+    recipe: Recipe,
+    scope: Scope,
+    options: PlanOptions,
+    index: int,
+    outlined: dict[int, OutlinedStage],
+    order: list[int],
+    path: list[int],
+) -> None:
+    """Depth first, so that `order` has each stage after those that it needs."""
+    if index in outlined:
+        return
+    stage = recipe.stages[index]
+    if index in path:
+        names = " -> ".join(stage_name(recipe.stages[i]) for i in [*path[path.index(index) :], index])
+        raise PlanError(
+            f"stages need each other in a circle: {names}", code="stage/cycle", span=stage.from_.span
+        )
+    base, platform = _base(recipe, scope, options, stage)
+    found: list[tuple[Instruction, Tree]] = []
+    for instruction in stage.instructions:
+        tree = _tree(recipe, stage, instruction, platform)
+        if tree is not None:
+            found.append((instruction, tree))
+    result = OutlinedStage(stage, base, platform, tuple(found))
+    for needed in result.needs:
+        _visit(recipe, scope, options, needed, outlined, order, [*path, index])
+    outlined[index] = result
+    order.append(index)
+
+
+def _base(recipe: Recipe, scope: Scope, options: PlanOptions, stage: Stage) -> tuple[Base, Platform]:
+    from_ = stage.from_
+    escape = recipe.directives.escape
+    name = scope.expand(from_.image, escape)
+    if not name:
+        raise PlanError(
+            f"FROM {from_.image.text}: the name of the base is empty",
+            code="from/empty",
+            span=from_.span,
+            hint="give the ARG a default, or set it with --build-arg",
+        )
+    platform = options.platform
+    if from_.platform is not None:
+        text = scope.expand(from_.platform, escape)
+        if text:
+            platform = Platform.parse(text)
+    if name == "scratch":
+        return Scratch(), platform
+    for earlier in recipe.stages[: stage.index]:
+        if earlier.name == name.lower():
+            return StageBase(earlier.index), platform
+    return image_or_recipe(name, platform, _transport_options(from_, scope, escape), from_), platform
+
+
+def image_or_recipe(
+    name: str, platform: Platform, options: tuple[tuple[str, str], ...], from_: Instruction
+) -> ImageBase | RecipeBase:
+    """Return the base that `name` means: a recipe's path (with `#stage`), or an image's reference."""
+    path, mark, target = name.partition("#")
+    if "://" not in name and (path.startswith(("./", "../", "/")) or path.endswith(".rec")):
+        return RecipeBase(path, target if mark else None, from_.span)
+    return ImageBase(name, platform, options, from_.span)
+
+
+def _transport_options(from_: From, scope: Scope, escape: str) -> tuple[tuple[str, str], ...]:
+    given: list[tuple[str, str]] = []
+    if from_.variant is not None:
+        given.append(("variant", scope.expand(from_.variant, escape)))
+    given += [("include", scope.expand(word, escape)) for word in from_.include]
+    given += [("mirror", scope.expand(word, escape)) for word in from_.mirror]
+    if from_.keyring is not None:
+        given.append(("keyring", scope.expand(from_.keyring, escape)))
+    return tuple(given)
+
+
+def _tree(recipe: Recipe, stage: Stage, instruction: Instruction, platform: Platform) -> Tree | None:
+    """Return what a COPY reads from if that is not the context."""
+    if not isinstance(instruction, Copy) or instruction.from_ is None:
+        return None
+    name: Word = instruction.from_
+    index = _find_stage(recipe, name.text)
+    if index == stage.index:
+        raise PlanError(
+            f"COPY --from={name.text}: a stage cannot copy from itself", code="stage/cycle", span=name.span
+        )
+    if index is not None:
+        return StageBase(index)
+    if name.text.isdecimal():
+        raise PlanError(
+            f"COPY --from={name.text}: there is no stage {name.text}", code="stage/unknown", span=name.span
+        )
+    return image_or_recipe(name.text, platform, (), instruction)
+
+
+def _with_labels(stage: PlannedStage, labels: tuple[tuple[str, str], ...]) -> PlannedStage:
+    merged = dict(stage.config.labels) | dict(labels)
+    config = replace(stage.config, labels=tuple(sorted(merged.items())))
+    return replace(stage, config=config, image=replace(stage.image, config=config))

@@ -1,0 +1,72 @@
+"""Reading recipes: from a file to its AST, which is remembered by content so that an unchanged recipe is not parsed again."""
+
+from __future__ import annotations
+
+import os
+import stat
+from typing import TYPE_CHECKING
+
+from builder.errors import UsageError
+from builder.version import VERSION
+from grammar.source import Source
+
+if TYPE_CHECKING:
+    from cache.memo import Memo
+    from grammar.ast import Recipe
+
+MAX_BYTES = 128 << 20
+
+
+class RecipeLoader:
+    """Reads recipes, and keeps their sources for the excerpts of errors."""
+
+    def __init__(self, memo: Memo | None) -> None:
+        self._memo = memo
+        self.sources: dict[str, Source] = {}
+
+    def load(self, path: str) -> Recipe:
+        """Return the recipe in the file `path`. Raises UsageError, RecipeError."""
+        data = read_recipe(path)
+        self.sources[path] = Source(path, data.decode("utf-8", "replace"))
+        return self._remembered(path, data) or self._parse(path, data)
+
+    def _remembered(self, path: str, data: bytes) -> Recipe | None:
+        if self._memo is None:
+            return None
+        from grammar.encode import load
+
+        known = self._memo.get("recipe", _memo_key(path, data))
+        return None if known is None else load(known)
+
+    def _parse(self, path: str, data: bytes) -> Recipe:
+        from grammar.parser import parse_bytes
+
+        recipe = parse_bytes(path, data)
+        if self._memo is not None:
+            from grammar.encode import dump
+
+            self._memo.put("recipe", _memo_key(path, data), dump(recipe))
+        return recipe
+
+
+def _memo_key(path: str, data: bytes) -> str:
+    from blake3 import blake3
+
+    # The name is in the spans, and another version may parse otherwise.
+    return blake3(f"{VERSION}\0{path}\0".encode("utf-8", "surrogateescape") + data).hexdigest()
+
+
+def read_recipe(path: str) -> bytes:
+    """Return the bytes of the recipe file. Raises UsageError where there is none, or something else than a file."""
+    try:
+        # O_NONBLOCK: opening a fifo must not wait for somebody who writes to it.
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}", code="recipe/unreadable") from None
+    with open(fd, "rb") as file:
+        status = os.fstat(fd)
+        if stat.S_ISDIR(status.st_mode):
+            raise UsageError(f"{path} is a directory, not a recipe", code="recipe/unreadable")
+        if status.st_size > MAX_BYTES:
+            raise UsageError(f"{path} is too large for a recipe", code="recipe/too-large")
+        return file.read(MAX_BYTES)

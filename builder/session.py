@@ -1,0 +1,175 @@
+"""What a command that builds or runs has open: the configuration, the store, and an executor once one is needed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from builder.errors import UsageError
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from builder.build import Build, Settings
+    from builder.config import Config
+    from builder.events import Emit
+    from builder.executor import Executor
+    from builder.progress import Display
+    from builder.stage import StageResult
+    from builder.steps import ImageBase
+    from cache.oci.platform import Platform
+    from cache.store import Store
+
+
+class Session:
+    """Closes what it opened, whatever happens."""
+
+    def __init__(self, config: Config, root: str) -> None:
+        from cache.store import Store
+
+        self.config = config
+        self.store: Store = Store.open(root)
+        self._executor: Executor | None = None
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End what runs, and close the store."""
+        try:
+            if self._executor is not None:
+                self._executor.close()
+        finally:
+            self.store.close()
+
+    def executor(self) -> Executor:
+        """The executor. Started at the first call, from a process that is still small."""
+        if self._executor is None:
+            from builder.sandbox import Sandbox
+
+            self._executor = Sandbox(self.store.root)
+        return self._executor
+
+    def display(self, mode: str | None, *, explain: bool = False) -> Display:
+        """Open the display of progress on standard error."""
+        from builder.progress import open_display
+
+        return open_display(mode or "auto", sys.stderr, explain=explain)  # type: ignore[arg-type]
+
+    def prepare(self, args: argparse.Namespace, context: str, emit: Emit) -> Build:
+        """Return the build that the arguments ask for."""
+        from builder.build import Build
+
+        return Build(
+            self.store,
+            self.settings(args, context),
+            emit,
+            executor=self.executor,
+            resolve=self._resolver(emit),
+        )
+
+    def settings(self, args: argparse.Namespace, context: str) -> Settings:
+        """Return what the arguments and the configuration ask of a build. Raises UsageError."""
+        from builder.build import Settings
+        from builder.epoch import find_epoch
+
+        return Settings(
+            platform=self.platform(args),
+            arguments=build_arguments(args.build_arg, self.config.build_args),
+            labels=tuple(_pair(text, "--label") for text in args.label),
+            target=args.target,
+            names=tuple(image_name(name) for name in getattr(args, "tag", ())),
+            no_cache=args.no_cache,
+            pull=args.pull or self.config.pull,
+            epoch=find_epoch(args.timestamps or self.config.timestamps or "clamp", context),
+            host_ca=args.host_ca or self.config.host_ca,
+        )
+
+    def platform(self, args: argparse.Namespace) -> Platform:
+        """Return the platform to build for. Raises UsageError."""
+        from cache.errors import FormatError
+        from cache.oci.platform import Platform
+
+        text = args.platform or self.config.platform
+        try:
+            return Platform.parse(text) if text else Platform.host()
+        except FormatError as error:
+            raise UsageError(error.message, hint=error.hint, code="usage/platform") from None
+
+    def _resolver(self, emit: Emit) -> _BaseResolver:
+        return _BaseResolver(self, emit)
+
+
+class _BaseResolver:
+    """Finds image bases through the transports of builder.bases, which are imported when one is needed."""
+
+    def __init__(self, session: Session, emit: Emit) -> None:
+        self._session = session
+        self._emit = emit
+
+    def __call__(self, base: ImageBase, pull: bool) -> StageResult:
+        raise NotImplementedError
+
+
+def open_session(args: argparse.Namespace) -> Session:
+    """Open the store that the arguments, the environment or the configuration name."""
+    from builder.config import load
+
+    config = load(args.config)
+    return Session(config, store_root(args.root, config.root))
+
+
+def store_root(given: str | None, configured: str | None = None) -> str:
+    """Return the store's directory: --root, else $PYBUILD_ROOT, else the configuration's, else the default."""
+    root = given or os.environ.get("PYBUILD_ROOT") or configured
+    if root:
+        return os.path.abspath(root)
+    if os.geteuid() == 0:
+        return "/var/lib/pybuild"
+    data = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local/share")
+    return os.path.join(data, "pybuild")
+
+
+def build_arguments(
+    given: Sequence[str], configured: Mapping[str, str] | None = None
+) -> tuple[tuple[str, str], ...]:
+    """Return the build arguments; one without a value comes from the environment, and is left out if it is not there."""
+    values = dict(configured or {})
+    for text in given:
+        name, mark, value = text.partition("=")
+        if not name:
+            raise UsageError(f"--build-arg {text!r}: the name is missing", code="usage/build-arg")
+        if mark:
+            values[name] = value
+        elif name in os.environ:
+            values[name] = os.environ[name]
+    return tuple(values.items())
+
+
+def image_name(text: str) -> str:
+    """Return the name to give an image, in its short complete form (`app` is `app:latest`). Raises UsageError."""
+    from cache.errors import FormatError
+    from cache.oci.reference import Reference
+
+    try:
+        reference = Reference.parse(text)
+    except FormatError as error:
+        raise UsageError(error.message, hint=error.hint, code="usage/name") from None
+    if reference.digest is not None:
+        raise UsageError(f"{text}: a name that is given cannot have a digest", code="usage/name")
+    return reference.familiar
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, mark, value = text.partition("=")
+    if not name or not mark:
+        raise UsageError(f"{option} {text!r}: write NAME=VALUE", code="usage/pair")
+    return name, value

@@ -1,0 +1,123 @@
+"""What COPY reads, and the digest of it: the context by its files, stages and images by their ChainID."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import TYPE_CHECKING
+
+from builder.errors import UsageError
+from builder.fingerprint import FileDigests, Fingerprint, fingerprint
+from builder.keys import Part
+from builder.patterns import IgnoreRules, read_ignore_file
+from builder.steps import CopyStep
+from builder.tree import Selection, Tree
+from cache.records import encode_parts
+
+if TYPE_CHECKING:
+    from cache.oci.digest import ChainID
+    from cache.store import Store
+
+
+class Sources:
+    """The trees that the COPYs of one recipe read. Close it to release their mounts and descriptors."""
+
+    def __init__(self, store: Store, context: str, recipe: str) -> None:
+        self._store = store
+        self._directory = context
+        self._recipe = recipe
+        self._context: Tree | None = None
+        self._digests: FileDigests | None = None
+        self._stages: dict[ChainID, Tree] = {}
+
+    def close(self) -> None:
+        """Release everything; write the stat cache."""
+        if self._digests is not None:
+            self._digests.save()
+        for tree in (self._context, *self._stages.values()):
+            if tree is not None:
+                tree.close()
+        self._context = self._digests = None
+        self._stages = {}
+
+    @property
+    def context(self) -> Tree:
+        """The build context, through its ignore file."""
+        if self._context is None:
+            self._context = open_context(self._directory, self._recipe)
+            self._digests = FileDigests(self._context, self._store.stats, os.path.realpath(self._directory))
+        return self._context
+
+    def stage(self, chain_id: ChainID) -> Tree:
+        """The root filesystem `chain_id`, read-only."""
+        tree = self._stages.get(chain_id)
+        if tree is None:
+            from builder.overlay import Overlay, detached
+
+            fd = detached(Overlay(self._store.layers.lowerdirs(chain_id)))
+            tree = self._stages[chain_id] = Tree(fd, name="the stage or image that --from names")
+        return tree
+
+    def parts(self, step: CopyStep, chain_id: ChainID | None) -> tuple[Part, ...]:
+        """Return the key parts of what `step` copies: for each source, a digest. `chain_id`: of the stage it reads from."""
+        parts = [(source, self._digest(source, chain_id)) for source in step.sources]
+        return (*parts, *((f"<<{name}", _document_digest(data)) for name, data in step.documents))
+
+    def select(self, step: CopyStep, chain_id: ChainID | None) -> tuple[Tree, tuple[Selection, ...]]:
+        """Return the tree that `step` reads, and what its sources select of it."""
+        tree = self.context if chain_id is None else self.stage(chain_id)
+        return tree, tuple(selection for source in step.sources for selection in tree.select(source))
+
+    def _digest(self, source: str, chain_id: ChainID | None) -> str:
+        if chain_id is None:
+            return self._remember(self._context_fingerprint(source))
+        # A stage's files never change under its ChainID: what was worked out once holds for ever.
+        key = json.dumps([chain_id, source])
+        known = self._store.memo.get("tree", key)
+        if known is not None:
+            return known.decode()
+        tree = self.stage(chain_id)
+        digest = self._remember(fingerprint(tree, tree.select(source), FileDigests(tree), owners=True))
+        self._store.memo.put("tree", key, digest.encode())
+        return digest
+
+    def _context_fingerprint(self, source: str) -> Fingerprint:
+        tree = self.context
+        assert self._digests is not None
+        return fingerprint(tree, tree.select(source), self._digests, owners=False)
+
+    def _remember(self, found: Fingerprint) -> str:
+        """Keep which files a digest stands for, so that the next miss can name the one that changed."""
+        if self._store.memo.get("files", found.digest) is None:
+            self._store.memo.put("files", found.digest, encode_parts(found.files))
+        return found.digest
+
+
+def open_context(directory: str, recipe: str) -> Tree:
+    """Open the context directory, with the rules of `NAME.dockerignore` beside the recipe, else of `.dockerignore`."""
+    try:
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(
+            f"cannot open the context {directory}: {error.strerror}", code="context/unreadable"
+        ) from None
+    return Tree(fd, name=f"the context {directory}", rules=ignore_rules(directory, recipe))
+
+
+def ignore_rules(directory: str, recipe: str) -> IgnoreRules:
+    """Return the ignore rules for a recipe in a context. Raises UsageError for a malformed pattern."""
+    for path in (recipe + ".dockerignore", os.path.join(directory, ".dockerignore")):
+        try:
+            with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+                return read_ignore_file(file.read())
+        except FileNotFoundError:
+            continue
+        except ValueError as error:
+            raise UsageError(f"{path}: {error}", code="context/ignore") from None
+    return IgnoreRules(())
+
+
+def _document_digest(data: bytes) -> str:
+    from blake3 import blake3
+
+    return blake3(data).hexdigest()

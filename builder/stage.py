@@ -1,0 +1,296 @@
+"""Running a stage: its steps one after the other, each on the state that the one before left."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from builder.chmod import parse_chmod
+from builder.errors import BuildError, StepFailed
+from builder.events import Emit, StageFinished, StageStarted, StepFinished, StepOutput, StepStarted
+from builder.image import HistoryEntry, assemble
+from builder.keys import StepKey, check_key, copy_key, exec_key, workdir_key
+from builder.stepcache import StepCache, StepLine
+from builder.steps import (
+    Base,
+    ConfigStep,
+    ContextTree,
+    CopyStep,
+    ExecStep,
+    PlannedStage,
+    Step,
+    TestStep,
+    WorkdirStep,
+)
+
+if TYPE_CHECKING:
+    from builder.executor import ExecRequest, Executor, Stream
+    from builder.sources import Sources
+    from cache.oci.digest import ChainID, DiffID
+    from cache.oci.spec import ImageConfig
+    from cache.scratch import Staging
+    from cache.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class StageResult:
+    """What a stage, or a base image, is: its root filesystem (None: empty), its image config, and the newest time in
+    seconds that something in it was made."""
+
+    chain_id: ChainID | None
+    image: ImageConfig
+    newest: int
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What all stages of a build share."""
+
+    store: Store
+    emit: Emit
+    cache: StepCache
+    executor: Callable[[], Executor]
+    epoch: int | None
+    host_ca: bool
+    numbers: Callable[[], int]
+
+
+class StageRun:
+    """One stage in the making."""
+
+    def __init__(
+        self,
+        around: Surroundings,
+        recipe: str,
+        stage: PlannedStage,
+        base: StageResult,
+        trees: Mapping[Base, StageResult],
+        sources: Sources,
+    ) -> None:
+        self._around = around
+        self._recipe = recipe
+        self._stage = stage
+        self._trees = trees
+        self._sources = sources
+        self._base = base
+        self._platform = str(stage.image.platform)
+        self._history: list[HistoryEntry] = []
+        self._diff_ids: list[DiffID] = []
+        self._newest = base.newest
+        self._chain_id = base.chain_id
+        self._ordinals: dict[str, int] = {}
+
+    def run(self) -> StageResult:
+        """Run or find every step; return the stage's root filesystem and image. Raises BuildError."""
+        around, stage = self._around, self._stage
+        real = [step for step in stage.steps if not isinstance(step, ConfigStep)]
+        around.emit(StageStarted(stage.name, _describe(stage.base), len(real)))
+        number = 0
+        for step in stage.steps:
+            if isinstance(step, ConfigStep):
+                self._history.append(
+                    HistoryEntry(step.created_by, self._time(self._newest), empty_layer=True)
+                )
+                continue
+            number += 1
+            self._step(step, number, len(real))
+        around.emit(StageFinished(stage.name, self._chain_id or ""))
+        return StageResult(self._chain_id, self._image(), self._newest)
+
+    def _step(self, step: Step, number: int, total: int) -> None:
+        keyword = step.text.partition(" ")[0]
+        ordinal = self._ordinals.get(keyword, 0)
+        self._ordinals[keyword] = ordinal + 1
+        line = StepLine(
+            self._around.numbers(), keyword, os.path.realpath(self._recipe), self._stage.name, ordinal
+        )
+        self._around.emit(
+            StepStarted(
+                line.number, self._stage.name, number, total, step.text, step.span.file, step.span.line
+            )
+        )
+        try:
+            if isinstance(step, TestStep):
+                self._test(step, line)
+            elif not isinstance(step, ConfigStep):
+                self._layer(step, line)
+        except BuildError as error:
+            if error.span is None:
+                error.span = step.span
+            status = error.status if isinstance(error, StepFailed) else -1
+            self._around.emit(StepFinished(line.number, "failed", 0.0, status=status))
+            raise
+
+    def _layer(self, step: ExecStep | CopyStep | WorkdirStep, line: StepLine) -> None:
+        key, work = self._prepare(step, line)
+        record = self._around.cache.obtain(line, key, self._chain_id, work)
+        assert record.diff_id is not None
+        self._newest = max(self._newest, record.created)
+        self._chain_id = record.chain_id
+        self._diff_ids.append(record.diff_id)
+        self._history.append(HistoryEntry(step.created_by, self._time(record.created), empty_layer=False))
+
+    def _prepare(
+        self, step: ExecStep | CopyStep | WorkdirStep, line: StepLine
+    ) -> tuple[StepKey, Callable[[Staging], None]]:
+        if isinstance(step, ExecStep):
+            return exec_key(step, self._chain_id, self._platform), lambda staging: self._exec(
+                step, line, staging
+            )
+        if isinstance(step, WorkdirStep):
+            return workdir_key(step, self._chain_id), lambda staging: self._workdir(step, staging)
+        tree = None if isinstance(step.tree, ContextTree) else self._trees[step.tree].chain_id
+        parts = self._sources.parts(step, tree)
+        return copy_key(step, self._chain_id, parts), lambda staging: self._copy(step, tree, staging)
+
+    def _exec(self, step: ExecStep, line: StepLine, staging: Staging) -> None:
+        from builder.executor import ExecRequest
+
+        request = ExecRequest(
+            argv=step.argv,
+            lower=self._lower(),
+            upper=staging.upper,
+            work=staging.work,
+            env=self._with_epoch((*step.proxies, *step.env)),
+            user=step.user,
+            workdir=step.workdir,
+            network="none" if step.network == "none" else "host",
+        )
+        if self._around.host_ca:
+            from builder.hostca import with_host_ca
+
+            request = with_host_ca(request)
+        self._execute(request, step.script, line, step.text)
+
+    def _test(self, step: TestStep, line: StepLine) -> None:
+        from builder.testing import run_suite, suite_digest
+
+        suite = suite_digest(self._recipe, step.suite) if step.suite else ""
+        key = check_key(step, self._chain_id, self._platform, suite)
+
+        def work(staging: Staging) -> None:
+            if step.suite:
+                run_suite(self._recipe, step, self._lower(), staging, self._output(line))
+            else:
+                self._exec_test(step, line, staging)
+
+        self._around.cache.obtain(line, key, self._chain_id, work, layer=False)
+
+    def _exec_test(self, step: TestStep, line: StepLine, staging: Staging) -> None:
+        from builder.executor import ExecRequest
+        from builder.scope import DEFAULT_PATH
+
+        env = dict(pair.split("=", 1) for pair in step.config.env)
+        env.setdefault("PATH", DEFAULT_PATH)
+        request = ExecRequest(
+            argv=step.argv,
+            lower=self._lower(),
+            upper=staging.upper,
+            work=staging.work,
+            env=self._with_epoch(tuple(env.items())),
+            user=step.config.user,
+            workdir=step.config.working_dir or "/",
+        )
+        self._execute(request, step.script, line, step.name or step.text)
+
+    def _execute(self, request: ExecRequest, script: bytes | None, line: StepLine, what: str) -> None:
+        if script is not None:
+            from builder.executor import Mount
+
+            path = "/dev/pipes/script"
+            mount = Mount("file", path, read_only=True, mode=0o755, data=script)
+            request = replace(request, argv=(path,), mounts=(*request.mounts, mount))
+        result = self._around.executor().run(request, self._output(line))
+        if result.status:
+            noun = "the test" if line.keyword == "TEST" else "the command"
+            raise StepFailed(
+                f"{noun} failed with exit code {result.status}: {what}",
+                status=result.status,
+                code="test/failed" if line.keyword == "TEST" else "step/failed",
+            )
+
+    def _copy(self, step: CopyStep, tree_id: ChainID | None, staging: Staging) -> None:
+        from builder.accounts import resolve_owner
+        from builder.placement import Placement, place, write_file
+
+        mode = parse_chmod(step.chmod) if step.chmod else None
+        tree, selections = self._sources.select(step, tree_id)
+        with self._writable(staging) as root_fd:
+            owner = resolve_owner(root_fd, step.chown) if step.chown else None
+            if owner is None and tree_id is None:
+                # Who owns a file in the context is nobody in the image.
+                owner = (0, 0)
+            place(tree, selections, root_fd, Placement(step.dest, step.into_directory, owner, mode))
+            for name, data in step.documents:
+                bits = mode(0o644) if mode else 0o644
+                write_file(
+                    root_fd, step.dest, data, bits, owner or (0, 0), name if step.into_directory else None
+                )
+
+    def _workdir(self, step: WorkdirStep, staging: Staging) -> None:
+        from builder.accounts import resolve_owner
+        from builder.placement import make_directory
+
+        with self._writable(staging) as root_fd:
+            make_directory(root_fd, step.path, resolve_owner(root_fd, step.user))
+
+    def _writable(self, staging: Staging) -> _MountedRoot:
+        return _MountedRoot(self._lower(), staging)
+
+    def _lower(self) -> tuple[str, ...]:
+        return self._around.store.layers.lowerdirs(self._chain_id) if self._chain_id else ()
+
+    def _output(self, line: StepLine) -> Callable[[Stream, bytes], None]:
+        emit = self._around.emit
+        return lambda stream, data: emit(StepOutput(line.number, stream, data))
+
+    def _with_epoch(self, env: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+        epoch = self._around.epoch
+        if epoch is None or any(name == "SOURCE_DATE_EPOCH" for name, _ in env):
+            return env
+        return (*env, ("SOURCE_DATE_EPOCH", str(epoch)))
+
+    def _time(self, created: int) -> int:
+        return created if self._around.epoch is None else self._around.epoch
+
+    def _image(self) -> ImageConfig:
+        return assemble(
+            self._base.image,
+            self._stage.image,
+            history=self._history,
+            diff_ids=self._diff_ids,
+            created=self._time(self._newest),
+        )
+
+
+class _MountedRoot:
+    """The overlay of a staging on what is below it, as a descriptor: mounted nowhere, gone when it is closed."""
+
+    def __init__(self, lower: tuple[str, ...], staging: Staging) -> None:
+        self._lower = lower
+        self._staging = staging
+        self._fd = -1
+
+    def __enter__(self) -> int:
+        from builder.overlay import Overlay, detached
+
+        if not self._lower:
+            self._fd = os.open(self._staging.upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        else:
+            self._fd = detached(Overlay(self._lower, self._staging.upper, self._staging.work))
+        return self._fd
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._fd)
+
+
+def _describe(base: Base) -> str:
+    from builder.steps import ImageBase, RecipeBase, StageBase
+
+    if isinstance(base, ImageBase):
+        return base.reference
+    if isinstance(base, RecipeBase):
+        return f"{base.path}#{base.target}" if base.target else base.path
+    return f"stage {base.index}" if isinstance(base, StageBase) else "scratch"

@@ -1,0 +1,179 @@
+"""Step key -> record -> layer: find the result of a step, or run it, commit what it changed, and remember that."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from builder.events import Emit, Notice, Outcome, StepFinished, StepRunning
+from builder.explain import why
+from builder.keys import StepKey
+from builder.version import VERSION
+from cache.oci.digest import ChainID
+from cache.records import Record, decode_parts
+
+if TYPE_CHECKING:
+    from cache.layers import Layer
+    from cache.scratch import Staging
+    from cache.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class StepLine:
+    """Which line of which recipe a step stands for: what its records are compared by, and how events number it."""
+
+    number: int
+    keyword: str
+    recipe: str
+    stage: str
+    ordinal: int
+
+    @property
+    def line(self) -> str:
+        """The name under which records of the same recipe line are found again after an edit."""
+        return f"{self.recipe}#{self.stage}:{self.keyword}:{self.ordinal}"
+
+    @property
+    def neighbours(self) -> tuple[str, ...]:
+        """The lines that this one may have been before something was put in or taken out above it."""
+        return tuple(
+            f"{self.recipe}#{self.stage}:{self.keyword}:{n}"
+            for n in (self.ordinal, self.ordinal - 1, self.ordinal + 1)
+            if n >= 0
+        )
+
+
+class StepCache:
+    """The step cache of one build."""
+
+    def __init__(self, store: Store, emit: Emit, *, epoch: int | None, no_cache: bool) -> None:
+        self._store = store
+        self._emit = emit
+        self._epoch = epoch
+        self._no_cache = no_cache
+        self.ran = 0
+        self.cached = 0
+        self.used: list[str] = []
+
+    def obtain(
+        self,
+        line: StepLine,
+        key: StepKey,
+        parent: ChainID | None,
+        run: Callable[[Staging], None],
+        *,
+        layer: bool = True,
+    ) -> Record:
+        """Return the record of `key`; where there is none, let `run` fill a staging's upper, and commit it on `parent`.
+
+        Of several builds that need the same key at once, one runs it. Without `layer`, what `run` wrote is thrown away
+        (a test). Raises what `run` raises.
+        """
+        started = time.monotonic()
+        record = None if self._no_cache else self._find(key.key)
+        if record is not None:
+            return self._hit(line, record, started, "")
+        waited: list[bool] = []
+        with self._store.lock("step-" + key.key, on_wait=lambda: self._waiting(line, waited)):
+            record = self._find(key.key) if waited and not self._no_cache else None
+            if record is not None:
+                return self._hit(line, record, started, "another build ran it meanwhile")
+            reason = self._reason(line, key)
+            self._emit(StepRunning(line.number, reason))
+            return self._run(line, key, parent, run, started, reason, layer)
+
+    def _find(self, key: str) -> Record | None:
+        record = self._store.records.get(key)
+        if record is None:
+            return None
+        if record.diff_id is not None and self._store.layers.get(record.chain_id) is None:
+            return None
+        return record
+
+    def _hit(self, line: StepLine, record: Record, started: float, reason: str) -> Record:
+        self.cached += 1
+        self.used.append(record.key)
+        self._finished(line, "cached", record, time.monotonic() - started, reason)
+        return record
+
+    def _waiting(self, line: StepLine, waited: list[bool]) -> None:
+        waited.append(True)
+        self._emit(
+            Notice("info", "step/waiting", f"step {line.number}: another build is running it; waiting")
+        )
+
+    def _run(
+        self,
+        line: StepLine,
+        key: StepKey,
+        parent: ChainID | None,
+        run: Callable[[Staging], None],
+        started: float,
+        reason: str,
+        layer: bool,
+    ) -> Record:
+        since = int(time.time())
+        with self._store.stage() as staging:
+            run(staging)
+            committed, same = self._commit(parent, staging, since) if layer else (None, False)
+        seconds = time.monotonic() - started
+        record = Record(
+            key=key.key,
+            parent=parent or "",
+            diff_id=committed.diff_id if committed else None,
+            chain_id=committed.chain_id if committed else parent or ChainID(""),
+            size=committed.size if committed else 0,
+            seconds=seconds,
+            created=int(time.time()),
+            version=VERSION,
+            line=line.line,
+            parts=key.parts,
+        )
+        self._store.records.put(record)
+        self.ran += 1
+        self.used.append(record.key)
+        outcome: Outcome = "same" if same else "ran" if layer else "passed"
+        self._finished(line, outcome, record, seconds, reason)
+        return record
+
+    def _commit(self, parent: ChainID | None, staging: Staging, since: int) -> tuple[Layer, bool]:
+        """Publish the staging's upper as a layer on `parent`, or return the layer known there that is the same."""
+        from cache.compare import same_result, signature
+
+        from cache.changeset import measure
+
+        layers = self._store.layers
+        mark = signature(staging.upper, since)
+        for candidate in layers.candidates(parent, mark):
+            if same_result(layers.diff_path(candidate), staging.upper, since=since):
+                return candidate, True
+        changeset = measure(staging.upper, clamp=self._epoch)
+        return layers.publish(parent, staging, changeset, signature=mark), False
+
+    def _reason(self, line: StepLine, key: StepKey) -> str:
+        if self._no_cache:
+            return "--no-cache"
+        records = [self._store.records.nearest(name) for name in line.neighbours]
+        return why(line.keyword, key, [record.parts for record in records if record is not None], self._files)
+
+    def _files(self, digest: str) -> tuple[tuple[str, str], ...] | None:
+        known = self._store.memo.get("files", digest)
+        return None if known is None else decode_parts(known)
+
+    def _finished(
+        self, line: StepLine, outcome: Outcome, record: Record, seconds: float, reason: str
+    ) -> None:
+        self._emit(
+            StepFinished(
+                step=line.number,
+                outcome=outcome,
+                seconds=seconds,
+                reason=reason,
+                key=record.key,
+                diff_id=record.diff_id or "",
+                chain_id=record.chain_id,
+                size=record.size,
+            )
+        )

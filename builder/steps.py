@@ -1,0 +1,150 @@
+"""The frozen step types that planning makes of instructions, and what their stages stand on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cache.oci.platform import Platform
+from cache.oci.spec import ContainerConfig, ImageConfig
+from grammar.source import Span
+
+
+@dataclass(frozen=True, slots=True)
+class ImageBase:
+    """An image by reference: `name[:tag][@digest]`, or `transport://…` with the flags of its transport."""
+
+    reference: str
+    platform: Platform
+    options: tuple[tuple[str, str], ...] = ()
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RecipeBase:
+    """An image that another recipe builds. `path` is relative to the directory of the recipe that names it."""
+
+    path: str
+    target: str | None
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StageBase:
+    """Another stage of the same recipe."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Nothing at all."""
+
+
+Base = ImageBase | RecipeBase | StageBase | Scratch
+
+
+@dataclass(frozen=True, slots=True)
+class ContextTree:
+    """COPY reads the build context."""
+
+
+Tree = ContextTree | StageBase | ImageBase | RecipeBase
+"""Where COPY reads from."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExecStep:
+    """RUN: a command in the sandbox, whose changeset becomes a layer.
+
+    `env` is complete, in order. `proxies` are the predefined proxy arguments: the command sees them, the key does not.
+    `script`: a heredoc with a `#!` line, which is mounted and executed.
+    """
+
+    span: Span
+    text: str
+    created_by: str
+    argv: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    user: str
+    workdir: str
+    network: str
+    proxies: tuple[tuple[str, str], ...] = ()
+    script: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CopyStep:
+    """COPY. `dest` is absolute; with `into_directory` it ended in a slash or has to be a directory."""
+
+    span: Span
+    text: str
+    created_by: str
+    tree: Tree
+    sources: tuple[str, ...]
+    documents: tuple[tuple[str, bytes], ...]
+    dest: str
+    into_directory: bool
+    chown: str
+    chmod: str
+
+
+@dataclass(frozen=True, slots=True)
+class WorkdirStep:
+    """WORKDIR: creates the directory, owned by the current user, where it is missing."""
+
+    span: Span
+    text: str
+    created_by: str
+    path: str
+    user: str
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigStep:
+    """An instruction that changes the config alone: an entry in the history without a layer."""
+
+    span: Span
+    text: str
+    created_by: str
+
+
+@dataclass(frozen=True, slots=True)
+class TestStep:
+    """TEST: a command, or a testinfra suite, on a throw-away upper. It leaves no layer and no history.
+
+    `config` is the image's as of this line.
+    """
+
+    span: Span
+    text: str
+    name: str
+    config: ContainerConfig
+    argv: tuple[str, ...] = ()
+    script: bytes | None = None
+    suite: str | None = None
+
+
+Step = ExecStep | CopyStep | WorkdirStep | ConfigStep | TestStep
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedStage:
+    """A stage that the target needs: what it stands on, its steps in order, and the config that it ends with."""
+
+    index: int
+    name: str
+    base: Base
+    steps: tuple[Step, ...]
+    config: ContainerConfig
+    image: ImageConfig
+    needs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The stages that the target needs, each after those that it needs itself; the target is the last one."""
+
+    recipe: str
+    stages: tuple[PlannedStage, ...]
+    target: str
+    warnings: tuple[tuple[str, str, Span], ...] = ()
