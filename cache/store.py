@@ -94,7 +94,7 @@ class Store:
     def blobs(self) -> Blobs:
         from cache.blobs import Blobs
 
-        return Blobs(self.root)
+        return Blobs(self.root + "/blobs", self.scratch, self.memo, self.receipts)
 
     @cached_property
     def records(self) -> Records:
