@@ -87,7 +87,7 @@ class RegistryClient:
         raise FormatError(f"{reference.familiar}: an index within an index, {_DEEPEST_INDEX} deep: refused")
 
     def manifest(self, reference: Reference, name: str) -> tuple[Descriptor, bytes, Manifest | Index]:
-        """Return what tag or digest `name` holds in the repository of `reference`, verified if it is a digest."""
+        """Return what tag or digest `name` holds in the repository of `reference`; a digest is verified."""
         wanted = Digest.parse(name) if ":" in name else None
         attempts: list[Attempt] = []
         for endpoint in self._endpoints(reference):

@@ -86,10 +86,9 @@ def _endpoint(
 ) -> Endpoint:
     """Like Docker, take the loopback for an insecure registry: nobody can listen in on it.
 
-    A scheme in the configuration is taken as it is; else https is tried first, then http if that is allowed.
+    Whoever names a certificate authority expects TLS, though. A scheme in the configuration is taken as it
+    is; else https is tried first, then http if that is allowed.
     """
-    insecure = settings.insecure or is_loopback(host_of(host))
+    insecure = settings.insecure or (settings.ca is None and is_loopback(host_of(host)))
     schemes = (scheme,) if scheme else ("https", "http") if insecure else ("https",)
-    return Endpoint(
-        registry, host, prefix, schemes, Tls(not insecure or settings.ca is not None, settings.ca), is_mirror
-    )
+    return Endpoint(registry, host, prefix, schemes, Tls(not insecure, settings.ca), is_mirror)

@@ -1,4 +1,4 @@
-"""One exchange with a registry as callers mean it: authenticated, redirected, retried, over the scheme that works."""
+"""Exchanges with a registry as callers mean them: authenticated, redirected, retried, by the right scheme."""
 
 from __future__ import annotations
 

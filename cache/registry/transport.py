@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 USER_AGENT = "pybuild"
 CHUNK = 256 * 1024
-"""Bytes read at once from a body."""
+"""The most bytes read at once from a body: what has arrived is passed on, and not waited for more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +177,7 @@ class _UrllibResponse:
 
         while True:
             try:
-                data: bytes = self._answer.read(CHUNK, decode_content=False)
+                data: bytes = self._answer.read1(CHUNK, decode_content=False)
             except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
                 raise failure_of(error) from error
             if not data:
