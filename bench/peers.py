@@ -35,6 +35,9 @@ class Peer(Protocol):
     def build(self, context: str, tag: str, arguments: dict[str, str]) -> list[str]:
         """Return the command that builds `context`/Dockerfile in cached layers, with build `arguments`."""
 
+    def tear_down(self) -> None:
+        """Leave nothing behind that would keep the store's directory from being removed."""
+
 
 def _first_line(*command: str) -> str | None:
     if shutil.which(command[0]) is None:
@@ -75,6 +78,9 @@ class Pybuild:
         subprocess.run(
             [*self.command(), "tag", BASE, BASE], check=True, env=environment, stdout=subprocess.DEVNULL
         )
+
+    def tear_down(self) -> None:
+        """Nothing of a build outlives it."""
 
     def build(self, context: str, tag: str, arguments: dict[str, str]) -> list[str]:
         command = [*self.command(), "build", "--progress", "plain", "-t", tag, "-f", f"{context}/Dockerfile"]
@@ -123,6 +129,11 @@ class Buildah:
             check=True,
             env={**os.environ, **self.environment},
         )
+
+    def tear_down(self) -> None:
+        # A failed build leaves its working container mounted.
+        environment = {**os.environ, **self.environment}
+        subprocess.run(["buildah", "rm", "--all"], check=True, env=environment, stdout=subprocess.DEVNULL)
 
     def build(self, context: str, tag: str, arguments: dict[str, str]) -> list[str]:
         command = [

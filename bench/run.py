@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import shutil
 import subprocess
@@ -84,13 +85,16 @@ def main() -> None:
         tar, archive = os.path.join(directory, "base.tar"), os.path.join(directory, "base.oci")
         rootfs.make(tar)
         rootfs.as_oci_archive(tar, archive, BASE)
-        for peer in peers:
-            peer.set_up(os.path.join(directory, peer.name), archive)
         floor = interleaved([python_floor()], 2 * options.rounds)["python"]
         results = []
-        for workload in workloads:
-            print(f"{workload.title} ...", file=sys.stderr)
-            results.append(measure(workload, peers, os.path.join(directory, workload.name), options.rounds))
+        with contextlib.ExitStack() as cleanup:
+            for peer in peers:
+                peer.set_up(os.path.join(directory, peer.name), archive)
+                cleanup.callback(peer.tear_down)
+            for workload in workloads:
+                print(f"{workload.title} ...", file=sys.stderr)
+                context = os.path.join(directory, workload.name)
+                results.append(measure(workload, peers, context, options.rounds))
 
     report = markdown(results, versions, floor, options.rounds)
     with open(options.results, "w", encoding="utf-8") as file:
