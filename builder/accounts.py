@@ -1,4 +1,6 @@
-"""Users and groups by name, looked up in a root filesystem's own /etc/passwd and /etc/group (passwd(5), group(5))."""
+"""Users and groups by name, looked up in a root filesystem's own /etc/passwd and /etc/group (passwd(5),
+group(5)).
+"""
 
 from __future__ import annotations
 
@@ -13,8 +15,8 @@ _MAX_BYTES = 1 << 20
 def resolve_owner(root_fd: int, owner: str) -> tuple[int, int]:
     """Return uid and gid that `owner` (`name`, `uid`, `name:group`, `uid:gid`) means below `root_fd`.
 
-    A user alone gives its own number as the group too when it is a number (as BuildKit has it for --chown), and its
-    primary group when it is a name. Raises PlanError for a name that is not there.
+    A user alone gives its own number as the group too when it is a number (as BuildKit has it for --chown),
+    and its primary group when it is a name. Raises PlanError for a name that is not there.
     """
     user, mark, group = owner.partition(":")
     uid, gid = _user(root_fd, user)

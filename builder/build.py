@@ -143,17 +143,17 @@ class Build:
     ) -> StageResult:
         results = dict(bases)
         for stage in planned.stages:
-            # The same stage may be asked for by several recipes: what arguments and labels can change it is the top's.
+            # The same stage may be asked for by several recipes: what arguments and labels can change it is
+            # the top's.
             shared = (real, stage.index) if not options.arguments and not options.labels else None
-            result = self._stages.get(shared) if shared else None
-            if result is None:
+            found = self._stages.get(shared) if shared else None
+            if found is None:
                 base = results[stage.base] if not isinstance(stage.base, Scratch) else _nothing(stage.image)
-                run = StageRun(self._around, path, stage, base, results, sources)
-                result = run.run()
+                found = StageRun(self._around, path, stage, base, results, sources).run()
                 if shared:
-                    self._stages[shared] = result
-            results[StageBase(stage.index)] = result
-        return result
+                    self._stages[shared] = found
+            results[StageBase(stage.index)] = found
+        return results[StageBase(planned.stages[-1].index)]
 
     def _base(self, base: ImageBase | RecipeBase, recipe: str, above: tuple[str, ...]) -> StageResult:
         try:
@@ -172,7 +172,8 @@ class Build:
     def _recipe_base(self, base: RecipeBase, recipe: str, above: tuple[str, ...]) -> StageResult:
         path = os.path.normpath(os.path.join(os.path.dirname(recipe), base.path))
         _refuse_cycle(os.path.realpath(path), above, base.span)
-        # A base is the same for all that stand on it: arguments, labels and target of the recipe above are not its own.
+        # A base is the same for all that stand on it: arguments, labels and target of the recipe above are
+        # not its own.
         options = PlanOptions(self._settings.platform, self._settings.platform, target=base.target)
         return self._recipe(path, os.path.dirname(path) or ".", options, above)
 

@@ -14,7 +14,9 @@ _BITS = {"r": 4, "w": 2, "x": 1}
 
 
 def parse_chmod(text: str) -> Callable[[int], int]:
-    """Return a function from a file's permission bits to the new ones. Raises PlanError for what is no mode."""
+    """Return a function from a file's permission bits to the new ones. Raises PlanError for what is no
+    mode.
+    """
     if re.fullmatch(r"[0-7]{1,4}", text):
         mode = int(text, 8)
         return lambda _: mode

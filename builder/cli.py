@@ -110,7 +110,8 @@ def _guarded(arguments: argparse.Namespace) -> int:
         print("pybuild: interrupted", file=sys.stderr)
         return 128 + signal.SIGINT
     except BrokenPipeError:
-        # Nobody reads: that is no error. The descriptor is given away so that the interpreter's last flush succeeds.
+        # Nobody reads: that is no error. The descriptor is given away so that the interpreter's last flush
+        # succeeds.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:

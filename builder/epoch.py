@@ -1,4 +1,5 @@
-"""The epoch of a build: the time that its files and its image bear, so that the same commit gives the same image id.
+"""The epoch of a build: the time that its files and its image bear, so that the same commit gives the same
+image id.
 
 See docs/decisions/0002-epoch.md, and https://reproducible-builds.org/specs/source-date-epoch/.
 """
@@ -13,8 +14,8 @@ from builder.errors import UsageError
 def find_epoch(timestamps: str, context: str | None) -> int | None:
     """Return the epoch in seconds, or None where real times stay.
 
-    `timestamps`: `clamp` (SOURCE_DATE_EPOCH, else the commit time of the clean git work tree that `context` is in, else
-    none), `keep` (none), or a number of seconds. Raises UsageError.
+    `timestamps`: `clamp` (SOURCE_DATE_EPOCH, else the commit time of the clean git work tree that `context`
+    is in, else none), `keep` (none), or a number of seconds. Raises UsageError.
     """
     if timestamps == "keep":
         return None

@@ -1,4 +1,6 @@
-"""Why a step missed: the first part of its key that differs from the nearest earlier build of the same recipe line."""
+"""Why a step missed: the first part of its key that differs from the nearest earlier build of the same
+recipe line.
+"""
 
 from __future__ import annotations
 

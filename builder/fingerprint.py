@@ -1,4 +1,6 @@
-"""Content digests of what COPY reads: BLAKE3 of each file, remembered by its stat, and of a selection as a whole."""
+"""Content digests of what COPY reads: BLAKE3 of each file, remembered by its stat, and of a selection as
+a whole.
+"""
 
 from __future__ import annotations
 
@@ -17,8 +19,8 @@ if TYPE_CHECKING:
 
 _CHUNK = 1 << 20
 _RACY_NS = 100_000_000
-"""A file that changed less than this before it was hashed may change again within the same tick of the kernel's clock,
-and keep its stat: its digest is not remembered (what git calls racy)."""
+"""A file that changed less than this before it was hashed may change again within the same tick of the
+kernel's clock, and keep its stat: its digest is not remembered (what git calls racy)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,9 @@ class Fingerprint:
 
 
 class FileDigests:
-    """Digests of the regular files of one tree. With a stat cache, a file whose stat is unchanged is not read."""
+    """Digests of the regular files of one tree. With a stat cache, a file whose stat is unchanged is not
+    read.
+    """
 
     def __init__(self, tree: Tree, cache: StatCache | None = None, root: str = "") -> None:
         self._tree = tree
@@ -84,8 +88,8 @@ class FileDigests:
 def fingerprint(
     tree: Tree, selections: Sequence[Selection], digests: FileDigests, *, owners: bool
 ) -> Fingerprint:
-    """Return the digest of all that COPY would take from `selections`: paths, types, modes, contents, link targets,
-    with `owners` uid and gid too. Times are left out: a new checkout of the same commit must hit."""
+    """Return the digest of all that COPY would take from `selections`: paths, types, modes, contents, link
+    targets, with `owners` uid and gid too. Times are left out: a new checkout of the same commit must hit."""
     from blake3 import blake3
 
     files: list[tuple[str, str]] = []

@@ -1,7 +1,9 @@
-"""--host-ca: the certificates that this host trusts, for the time of a step, as behind a proxy that inspects TLS.
+"""--host-ca: the certificates that this host trusts, for the time of a step, as behind a proxy that inspects
+TLS.
 
-Like the predefined proxy arguments it enters neither key nor history nor image. The bundle is mounted at a place of its
-own: over the image's bundle it would be in the way of `apt-get install ca-certificates`, which renames onto that.
+Like the predefined proxy arguments it enters neither key nor history nor image. The bundle is mounted at a
+place of its own: over the image's bundle it would be in the way of `apt-get install ca-certificates`, which
+renames onto that.
 """
 
 from __future__ import annotations

@@ -55,7 +55,9 @@ class StageState:
         return cls(name, image, config, Scope(environment), globals_, arguments, escape)
 
     def child(self, name: str) -> StageState:
-        """Return the state right after FROM this stage: ENV, ARG values, SHELL, USER, WORKDIR and labels come along."""
+        """Return the state right after FROM this stage: ENV, ARG values, SHELL, USER, WORKDIR and labels
+        come along.
+        """
         return StageState(
             name,
             self.image,
@@ -95,7 +97,9 @@ def initial_config(platform: Platform) -> ImageConfig:
 
 
 def apply(state: StageState, instruction: ast.Instruction, tree: Tree | None) -> None:
-    """Add what `instruction` does to `state`. `tree` is what COPY --from names. Raises PlanError, RecipeError."""
+    """Add what `instruction` does to `state`. `tree` is what COPY --from names. Raises PlanError,
+    RecipeError.
+    """
     handler = _HANDLERS.get(instruction.keyword)
     if handler is None:
         raise PlanError(
@@ -226,7 +230,7 @@ def _copy(state: StageState, instruction: ast.Copy, tree: Tree) -> None:
             span=instruction.span,
             hint=f"write {dest}/",
         )
-    into = dest.endswith("/") or dest in (".", "..") or dest.endswith(("/.", "/.."))
+    into = dest in (".", "..") or dest.endswith(("/", "/.", "/.."))
     shown = " ".join([*sources, *(f"<<{name}" for name, _ in documents), dest])
     state.steps.append(
         CopyStep(

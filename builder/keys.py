@@ -1,8 +1,8 @@
 """The one place where a step key is computed.
 
-A key is the BLAKE3 of everything that a step's result can depend on, as labelled parts, the ChainID below first.
-The parts are kept in the record, so that a miss can say which of them differs. Changing what goes in means another
-VERSION, since a key must never mean two things.
+A key is the BLAKE3 of everything that a step's result can depend on, as labelled parts, the ChainID below
+first. The parts are kept in the record, so that a miss can say which of them differs. Changing what goes in
+means another VERSION, since a key must never mean two things.
 """
 
 from __future__ import annotations
@@ -44,7 +44,9 @@ def exec_key(step: ExecStep, parent: ChainID | None, platform: str) -> StepKey:
 
 
 def copy_key(step: CopyStep, parent: ChainID | None, trees: tuple[Part, ...]) -> StepKey:
-    """Return the key of a COPY. `trees` has, for each source, its name and the digest of what was selected."""
+    """Return the key of a COPY. `trees` has, for each source, its name and the digest of what was
+    selected.
+    """
     return _key(
         "copy",
         parent,

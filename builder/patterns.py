@@ -16,7 +16,8 @@ def has_wildcard(pattern: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def glob(pattern: str) -> re.Pattern[str]:
-    """Compile one path component of filepath.Match (https://pkg.go.dev/path/filepath#Match). `**` is `*` here.
+    """Compile one path component of filepath.Match (https://pkg.go.dev/path/filepath#Match). `**` is `*`
+    here.
 
     Raises ValueError where Go returns ErrBadPattern.
     """
@@ -85,7 +86,9 @@ class _Rule:
 
 
 class IgnoreRules:
-    """The patterns of an ignore file, or of `--exclude`; the last one that matches decides (moby/patternmatcher)."""
+    """The patterns of an ignore file, or of `--exclude`; the last one that matches decides
+    (moby/patternmatcher).
+    """
 
     __slots__ = ("_rules", "has_exceptions", "source")
 
@@ -100,7 +103,8 @@ class IgnoreRules:
     def match(self, path: str, parent: tuple[bool, ...]) -> tuple[bool, tuple[bool, ...]]:
         """Return whether `path` is ignored, and what to hand in as `parent` for its children.
 
-        `parent` tells for each rule whether it matched the directory that `path` is in, or one above; () at the top.
+        `parent` tells for each rule whether it matched the directory that `path` is in, or one above; () at
+        the top.
         """
         matched = tuple(
             (inherited or rule.regex.match(path) is not None)

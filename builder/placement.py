@@ -1,7 +1,7 @@
 """Copying selected files of a tree into a root filesystem: what COPY does, and what it leaves alone.
 
-The root filesystem is the descriptor of an overlay mount, so the kernel does the copy-up and the whiteouts, and
-openat2(2) with RESOLVE_IN_ROOT keeps every symbolic link in the destination inside of it.
+The root filesystem is the descriptor of an overlay mount, so the kernel does the copy-up and the whiteouts,
+and openat2(2) with RESOLVE_IN_ROOT keeps every symbolic link in the destination inside of it.
 """
 
 from __future__ import annotations
@@ -22,8 +22,10 @@ _SMALL = 1 << 16
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where and how to copy. `dest` is absolute. `owner` is of everything that is made; None keeps the source's owner
-    for what is copied, and gives missing parents to 0:0. `mode` changes the source's permission bits, None keeps them."""
+    """Where and how to copy. `dest` is absolute. `owner` is of everything that is made; None keeps the
+    source's owner for what is copied, and gives missing parents to 0:0. `mode` changes the source's
+    permission bits, None keeps them.
+    """
 
     dest: str
     into_directory: bool
@@ -34,8 +36,8 @@ class Placement:
 def place(tree: Tree, selections: Sequence[Selection], root_fd: int, placement: Placement) -> None:
     """Copy `selections` out of `tree` to `placement.dest` below `root_fd`.
 
-    A directory's contents are copied, a file goes into `dest` if that is a directory. Raises PlanError where a
-    directory would replace a file.
+    A directory's contents are copied, a file goes into `dest` if that is a directory. Raises PlanError where
+    a directory would replace a file.
     """
     target = _Target(tree, root_fd, placement)
     for selection in selections:
@@ -47,7 +49,9 @@ def place(tree: Tree, selections: Sequence[Selection], root_fd: int, placement: 
 
 
 def make_directory(root_fd: int, path: str, owner: tuple[int, int]) -> bool:
-    """Create `path` and its missing parents, 0755 and owned by `owner`, inside of `root_fd`; return whether any was missing."""
+    """Create `path` and its missing parents, 0755 and owned by `owner`, inside of `root_fd`; return
+    whether any was missing.
+    """
     fd, created = _open_directory(root_fd, path, owner)
     os.close(fd)
     return created
@@ -56,7 +60,9 @@ def make_directory(root_fd: int, path: str, owner: tuple[int, int]) -> bool:
 def write_file(
     root_fd: int, path: str, data: bytes, mode: int, owner: tuple[int, int], into_directory: str | None
 ) -> None:
-    """Write `data` to `path` inside of `root_fd`; with `into_directory`, to that name in the directory `path`."""
+    """Write `data` to `path` inside of `root_fd`; with `into_directory`, to that name in the directory
+    `path`.
+    """
     fd, name = _destination(root_fd, path, into_directory, owner)
     try:
         _make_way(fd, name)
@@ -197,7 +203,9 @@ class _Target:
 
 
 class _Cursor:
-    """Opens directories below a root one after the other, and keeps open what the next one is likely to need."""
+    """Opens directories below a root one after the other, and keeps open what the next one is likely to
+    need.
+    """
 
     def __init__(self, root_fd: int) -> None:
         self._stack: list[tuple[str, int]] = [("", os.dup(root_fd))]
@@ -224,7 +232,9 @@ def _holds(directory: str, path: str) -> bool:
 
 
 def _destination(root_fd: int, path: str, into: str | None, owner: tuple[int, int]) -> tuple[int, str]:
-    """Return the open directory and the name to write to. A symbolic link at `path` to a file leads to that file."""
+    """Return the open directory and the name to write to. A symbolic link at `path` to a file leads to
+    that file.
+    """
     if into is not None:
         return _open_directory(root_fd, path, owner)[0], into
     parent, _, name = path.rstrip("/").rpartition("/")
@@ -258,7 +268,9 @@ def _leads_to_directory(root_fd: int, path: str) -> bool:
 def _open_directory(
     root_fd: int, path: str, owner: tuple[int, int], source: str | None = None
 ) -> tuple[int, bool]:
-    """Open the directory `path` inside of the root, making what is missing; tell whether the last part was made."""
+    """Open the directory `path` inside of the root, making what is missing; tell whether the last part
+    was made.
+    """
     parts = [part for part in path.split("/") if part not in ("", ".")]
     fd = linux.openat2(root_fd, ".", os.O_RDONLY | os.O_DIRECTORY, resolve=linux.RESOLVE_IN_ROOT)
     created = False
@@ -333,7 +345,9 @@ def _copy_bytes(source: int, source_name: str, fd: int, name: str, size: int) ->
 
 
 def _copy_range(src: int, out: int) -> None:
-    """copy_file_range(2) until the end: shares extents where the file system can; plain reads where it cannot."""
+    """copy_file_range(2) until the end: shares extents where the file system can; plain reads where it
+    cannot.
+    """
     try:
         while os.copy_file_range(src, out, 1 << 30):
             pass

@@ -1,7 +1,8 @@
 """(Recipe, arguments, base configs) -> Plan. Pure: what it needs is handed to it.
 
-`outline` says which stages the target needs, and what they stand on; once the caller has resolved those bases,
-`plan` makes the steps. Semantics as in the Dockerfile reference, where BuildKit differs as BuildKit has it.
+`outline` says which stages the target needs, and what they stand on; once the caller has resolved those
+bases, `plan` makes the steps. Semantics as in the Dockerfile reference, where BuildKit differs as BuildKit
+has it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from builder.scope import Scope, build_arguments, global_scope
 from builder.steps import Base, ImageBase, Plan, PlannedStage, RecipeBase, Scratch, StageBase, Tree
 from cache.oci.platform import Platform
 from cache.oci.spec import ImageConfig
+from grammar.source import Span
 from grammar.ast import Copy, From, Instruction, Recipe, Stage, Word
 
 
@@ -81,7 +83,7 @@ def plan(outline: Outline, options: PlanOptions, bases: Mapping[Base, ImageConfi
     """Return the steps of every stage of `outline`. `bases` has the config of each of `outline.bases`."""
     states: dict[int, StageState] = {}
     planned: list[PlannedStage] = []
-    warnings: list[tuple[str, str, object]] = []
+    warnings: list[tuple[str, str, Span | None]] = []
     for outlined in outline.stages:
         state = _stage_state(outline, outlined, options, bases, states)
         trees = dict(outlined.trees)
@@ -126,10 +128,8 @@ def _stage_state(
     escape = outline.recipe.directives.escape
     if isinstance(outlined.base, StageBase):
         return states[outlined.base.index].child(outlined.name)
-    if isinstance(outlined.base, Scratch):
-        image = initial_config(outlined.platform)
-    else:
-        image = bases[outlined.base]
+    scratch = isinstance(outlined.base, Scratch)
+    image = initial_config(outlined.platform) if scratch else bases[outlined.base]
     return StageState.start(outlined.name, image, scope, dict(options.arguments), escape)
 
 

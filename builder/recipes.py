@@ -1,4 +1,6 @@
-"""Reading recipes: from a file to its AST, which is remembered by content so that an unchanged recipe is not parsed again."""
+"""Reading recipes: from a file to its AST, which is remembered by content so that an unchanged recipe is
+not parsed again.
+"""
 
 from __future__ import annotations
 
@@ -57,7 +59,9 @@ def _memo_key(path: str, data: bytes) -> str:
 
 
 def read_recipe(path: str) -> bytes:
-    """Return the bytes of the recipe file. Raises UsageError where there is none, or something else than a file."""
+    """Return the bytes of the recipe file. Raises UsageError where there is none, or something else than
+    a file.
+    """
     try:
         # O_NONBLOCK: opening a fifo must not wait for somebody who writes to it.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

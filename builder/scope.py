@@ -19,7 +19,9 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 class Scope:
-    """Names and values, the last one set wins. `used` collects the build arguments that something declared."""
+    """Names and values, the last one set wins. `used` collects the build arguments that something
+    declared.
+    """
 
     __slots__ = ("used", "values")
 

@@ -1,4 +1,6 @@
-"""What a command that builds or runs has open: the configuration, the store, and an executor once one is needed."""
+"""What a command that builds or runs has open: the configuration, the store, and an executor once one is
+needed.
+"""
 
 from __future__ import annotations
 
@@ -128,7 +130,9 @@ def open_session(args: argparse.Namespace) -> Session:
 
 
 def store_root(given: str | None, configured: str | None = None) -> str:
-    """Return the store's directory: --root, else $PYBUILD_ROOT, else the configuration's, else the default."""
+    """Return the store's directory: --root, else $PYBUILD_ROOT, else the configuration's, else the
+    default.
+    """
     root = given or os.environ.get("PYBUILD_ROOT") or configured
     if root:
         return os.path.abspath(root)
@@ -141,7 +145,9 @@ def store_root(given: str | None, configured: str | None = None) -> str:
 def build_arguments(
     given: Sequence[str], configured: Mapping[str, str] | None = None
 ) -> tuple[tuple[str, str], ...]:
-    """Return the build arguments; one without a value comes from the environment, and is left out if it is not there."""
+    """Return the build arguments; one without a value comes from the environment, and is left out if it
+    is not there.
+    """
     values = dict(configured or {})
     for text in given:
         name, mark, value = text.partition("=")
@@ -155,7 +161,9 @@ def build_arguments(
 
 
 def image_name(text: str) -> str:
-    """Return the name to give an image, in its short complete form (`app` is `app:latest`). Raises UsageError."""
+    """Return the name to give an image, in its short complete form (`app` is `app:latest`). Raises
+    UsageError.
+    """
     from cache.errors import FormatError
     from cache.oci.reference import Reference
 

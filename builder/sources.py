@@ -59,7 +59,9 @@ class Sources:
         return tree
 
     def parts(self, step: CopyStep, chain_id: ChainID | None) -> tuple[Part, ...]:
-        """Return the key parts of what `step` copies: for each source, a digest. `chain_id`: of the stage it reads from."""
+        """Return the key parts of what `step` copies: for each source, a digest. `chain_id`: of the stage
+        it reads from.
+        """
         parts = [(source, self._digest(source, chain_id)) for source in step.sources]
         return (*parts, *((f"<<{name}", _document_digest(data)) for name, data in step.documents))
 
@@ -94,7 +96,9 @@ class Sources:
 
 
 def open_context(directory: str, recipe: str) -> Tree:
-    """Open the context directory, with the rules of `NAME.dockerignore` beside the recipe, else of `.dockerignore`."""
+    """Open the context directory, with the rules of `NAME.dockerignore` beside the recipe, else of
+    `.dockerignore`.
+    """
     try:
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:

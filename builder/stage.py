@@ -36,8 +36,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StageResult:
-    """What a stage, or a base image, is: its root filesystem (None: empty), its image config, and the newest time in
-    seconds that something in it was made."""
+    """What a stage, or a base image, is: its root filesystem (None: empty), its image config, and the newest
+    time in seconds that something in it was made."""
 
     chain_id: ChainID | None
     image: ImageConfig
@@ -266,7 +266,9 @@ class StageRun:
 
 
 class _MountedRoot:
-    """The overlay of a staging on what is below it, as a descriptor: mounted nowhere, gone when it is closed."""
+    """The overlay of a staging on what is below it, as a descriptor: mounted nowhere, gone when it is
+    closed.
+    """
 
     def __init__(self, lower: tuple[str, ...], staging: Staging) -> None:
         self._lower = lower

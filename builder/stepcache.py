@@ -1,4 +1,6 @@
-"""Step key -> record -> layer: find the result of a step, or run it, commit what it changed, and remember that."""
+"""Step key -> record -> layer: find the result of a step, or run it, commit what it changed, and remember
+that.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class StepLine:
-    """Which line of which recipe a step stands for: what its records are compared by, and how events number it."""
+    """Which line of which recipe a step stands for: what its records are compared by, and how events
+    number it.
+    """
 
     number: int
     keyword: str
@@ -66,10 +70,11 @@ class StepCache:
         *,
         layer: bool = True,
     ) -> Record:
-        """Return the record of `key`; where there is none, let `run` fill a staging's upper, and commit it on `parent`.
+        """Return the record of `key`; where there is none, let `run` fill a staging's upper, and commit it on
+        `parent`.
 
-        Of several builds that need the same key at once, one runs it. Without `layer`, what `run` wrote is thrown away
-        (a test). Raises what `run` raises.
+        Of several builds that need the same key at once, one runs it. Without `layer`, what `run` wrote is
+        thrown away (a test). Raises what `run` raises.
         """
         started = time.monotonic()
         record = None if self._no_cache else self._find(key.key)
@@ -139,7 +144,9 @@ class StepCache:
         return record
 
     def _commit(self, parent: ChainID | None, staging: Staging, since: int) -> tuple[Layer, bool]:
-        """Publish the staging's upper as a layer on `parent`, or return the layer known there that is the same."""
+        """Publish the staging's upper as a layer on `parent`, or return the layer known there that is the
+        same.
+        """
         from cache.compare import same_result, signature
 
         from cache.changeset import measure

@@ -21,7 +21,9 @@ class ImageBase:
 
 @dataclass(frozen=True, slots=True)
 class RecipeBase:
-    """An image that another recipe builds. `path` is relative to the directory of the recipe that names it."""
+    """An image that another recipe builds. `path` is relative to the directory of the recipe that names
+    it.
+    """
 
     path: str
     target: str | None
@@ -56,8 +58,8 @@ Tree = ContextTree | StageBase | ImageBase | RecipeBase
 class ExecStep:
     """RUN: a command in the sandbox, whose changeset becomes a layer.
 
-    `env` is complete, in order. `proxies` are the predefined proxy arguments: the command sees them, the key does not.
-    `script`: a heredoc with a `#!` line, which is mounted and executed.
+    `env` is complete, in order. `proxies` are the predefined proxy arguments: the command sees them, the key
+    does not. `script`: a heredoc with a `#!` line, which is mounted and executed.
     """
 
     span: Span
@@ -129,7 +131,9 @@ Step = ExecStep | CopyStep | WorkdirStep | ConfigStep | TestStep
 
 @dataclass(frozen=True, slots=True)
 class PlannedStage:
-    """A stage that the target needs: what it stands on, its steps in order, and the config that it ends with."""
+    """A stage that the target needs: what it stands on, its steps in order, and the config that it ends
+    with.
+    """
 
     index: int
     name: str
@@ -147,4 +151,4 @@ class Plan:
     recipe: str
     stages: tuple[PlannedStage, ...]
     target: str
-    warnings: tuple[tuple[str, str, Span], ...] = ()
+    warnings: tuple[tuple[str, str, Span | None], ...] = ()

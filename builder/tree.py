@@ -1,5 +1,5 @@
-"""Trees that COPY reads: the build context, another stage, an image. Everything goes through one directory descriptor,
-so that no symbolic link and no `..` leads out of it."""
+"""Trees that COPY reads: the build context, another stage, an image. Everything goes through one directory
+descriptor, so that no symbolic link and no `..` leads out of it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class Entry(NamedTuple):
 
 
 class Selection(NamedTuple):
-    """What one source of a COPY stands for: `origin` in the tree, and with a directory all that is to be copied below it.
+    """What one source of a COPY stands for: `origin` in the tree, and with a directory all that is to be
+    copied below it.
 
     `entries` are in the byte order of their paths, `origin` itself first.
     """
@@ -58,10 +59,11 @@ class Tree:
         os.close(self.root_fd)
 
     def select(self, source: str) -> tuple[Selection, ...]:
-        """Return what `source` (a path or a pattern as of Go's filepath.Match) stands for, in the byte order of the names.
+        """Return what `source` (a path or a pattern as of Go's filepath.Match) stands for, in the byte order
+        of the names.
 
-        A leading `/` and `..` stay inside of the tree. Raises PlanError if a plain name is not there; a pattern that
-        matches nothing gives ().
+        A leading `/` and `..` stay inside of the tree. Raises PlanError if a plain name is not there; a
+        pattern that matches nothing gives ().
         """
         parts = _clean(source)
         if not any(has_wildcard(part) for part in parts):
@@ -87,7 +89,9 @@ class Tree:
         return self.open_directory(directory), name
 
     def open_directory(self, path: str) -> int:
-        """Return an open descriptor of the directory `path`, none of whose components may be a symbolic link."""
+        """Return an open descriptor of the directory `path`, none of whose components may be a symbolic
+        link.
+        """
         fd = os.dup(self.root_fd)
         for part in path.split("/") if path else ():
             try:
@@ -107,11 +111,13 @@ class Tree:
         return PlanError(
             f"{source!r} is not in {self.name}",
             code="copy/missing",
-            hint="sources are relative to the context, which is the recipe's own directory unless one is given",
+            hint="sources are relative to the context: the recipe's own directory, unless one is given",
         )
 
     def _resolve(self, path: str) -> Entry | None:
-        """Follow symbolic links within the tree; return the entry that `path` leads to, under its real path."""
+        """Follow symbolic links within the tree; return the entry that `path` leads to, under its real
+        path.
+        """
         todo = _clean(path)
         done: list[str] = []
         links = 0

@@ -1,7 +1,8 @@
 """Build an image from a recipe.
 
-RECIPE is a Dockerfile or a .rec file; without one, ./Dockerfile or the only *.rec here is taken. A directory in its place is a
-context with a Dockerfile in it. The context is the recipe's own directory unless it is given.
+RECIPE is a Dockerfile or a .rec file; without one, ./Dockerfile or the only *.rec here is taken. A directory
+in its place is a context with a Dockerfile in it. The context is the recipe's own directory unless it is
+given.
 
 The image stands in the store when the build is done; nothing else is written unless --output asks for it.
 """
@@ -18,7 +19,10 @@ from builder.errors import UsageError
 if TYPE_CHECKING:
     from builder.build import Built
 
-TIMESTAMPS = "keep, clamp, or seconds since 1970 (default: clamp to SOURCE_DATE_EPOCH, else to the commit time of a clean git work tree)"
+TIMESTAMPS = (
+    "keep, clamp, or seconds since 1970 (default: clamp to SOURCE_DATE_EPOCH, else to the commit time "
+    "of a clean git work tree)"
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +46,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="type=TYPE,dest=PATH",
-        help="write the image out: oci, oci-layout, docker, tar, dir; with compression=gzip|zstd|none; may be repeated",
+        help="write the image out: oci, oci-layout, docker, tar, dir; compression=gzip|zstd|none; "
+        "may be repeated",
     )
     parser.add_argument("--iidfile", metavar="FILE", help="write the image id to FILE")
     parser.add_argument("--metadata-file", metavar="FILE", help="write what was built to FILE, as JSON")
@@ -103,7 +108,8 @@ def run(args: argparse.Namespace) -> int:
                 built = build.run(recipe, context)
                 session.export(built, args.output, display.emit)
             except ERRORS as error:
-                # The display shows it: after it the terminal is as it was, and a json reader needs nothing else.
+                # The display shows it: after it the terminal is as it was, and a json reader needs nothing
+                # else.
                 event = failure(error, build.loader.sources.values())
                 display.emit(event)
                 return event.exit_code
