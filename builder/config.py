@@ -105,6 +105,22 @@ def search_path(cwd: str, environ: Mapping[str, str]) -> tuple[str, ...]:
     return (f"/etc/pybuild/{NAME}", os.path.join(user, "pybuild", NAME), os.path.join(cwd, NAME))
 
 
+def store_root(argument: str | None, config: Config, environ: Mapping[str, str] | None = None) -> str:
+    """Return the absolute path of the store.
+
+    `--root`, $PYBUILD_ROOT, pybuild.toml's root, else the default.
+    """
+    environment = os.environ if environ is None else environ
+    chosen = argument or environment.get("PYBUILD_ROOT") or config.root
+    if chosen:
+        return os.path.abspath(chosen)
+    if os.geteuid() == 0:
+        return "/var/lib/pybuild"
+    home = environment.get("HOME") or "/"
+    data = environment.get("XDG_DATA_HOME") or os.path.join(home, ".local", "share")
+    return os.path.join(data, "pybuild")
+
+
 def _config(values: Mapping[tuple[str, ...], Any], files: tuple[str, ...]) -> Config:
     arguments = {path[1]: value for path, value in values.items() if path[0] == "build-args"}
     registries: dict[str, dict[str, Any]] = {}
