@@ -1,0 +1,30 @@
+"""The campaigns, in short: `make kills` runs the long one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+
+
+def campaign(script: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, os.path.join(HERE, script), *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_a_build_that_was_killed_is_made_good_by_the_next_one() -> None:
+    assert "5 kills, " in campaign("kills.py", "5")
+
+
+def test_a_build_leaves_the_host_as_it_was() -> None:
+    assert campaign("host_unchanged.py").count(": unchanged") == 4
