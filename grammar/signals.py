@@ -1,0 +1,21 @@
+"""Signal names, as STOPSIGNAL takes them (moby/sys/signal): those of Linux, whatever this machine runs."""
+
+from __future__ import annotations
+
+_NAMES = """
+    HUP INT QUIT ILL TRAP ABRT IOT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CLD CONT STOP TSTP TTIN
+    TTOU URG XCPU XFSZ VTALRM PROF WINCH IO POLL PWR SYS UNUSED RTMIN RTMAX
+"""
+NAMES = frozenset(_NAMES.split())
+_REALTIME = {"RTMIN+": 15, "RTMAX-": 14}
+
+
+def is_signal(text: str) -> bool:
+    """Return whether `text` is a signal's number (1 to 64) or its name, with or without SIG."""
+    if text.isascii() and text.isdecimal():
+        return len(text) < 3 and 1 <= int(text) <= 64
+    name = text.upper().removeprefix("SIG")
+    base, number = name[:6], name[6:]
+    if base in _REALTIME and number.isascii() and number.isdecimal():
+        return len(number) < 3 and 1 <= int(number) <= _REALTIME[base]
+    return name in NAMES
