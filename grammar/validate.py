@@ -23,7 +23,7 @@ from grammar.signals import is_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from grammar.source import Span
 
@@ -132,43 +132,54 @@ def _references(stage: Stage) -> Iterator[Word]:
                     yield from_
 
 
-def find_stage(recipe: Recipe, name: str) -> Stage | None:
+def find_stage(stages: Sequence[Stage], name: str) -> Stage | None:
     """Return the stage called `name`, case aside, or with the number `name`. Of two of a name the later one
     counts.
     """
-    if name.isascii() and name.isdecimal() and len(name) < 9:
-        index = int(name)
-        return recipe.stages[index] if index < len(recipe.stages) else None
-    named = [stage for stage in recipe.stages if stage.name == name.lower()]
-    return named[-1] if named else None
+    if _is_number(name):
+        return stages[int(name)] if len(name) < 9 and int(name) < len(stages) else None
+    return next((stage for stage in reversed(stages) if stage.name == name.lower()), None)
+
+
+def _is_number(name: str) -> bool:
+    return name.isascii() and name.isdecimal()
 
 
 def _check_cycles(recipe: Recipe) -> None:
     """Raise RecipeError for a stage that needs itself, and for a stage number that there is not."""
+    named = {stage.name: stage for stage in recipe.stages if stage.name}
+    earlier: dict[str, int] = {}
     needs: list[list[tuple[int, Span]]] = []
     for stage in recipe.stages:
         edges: list[tuple[int, Span]] = []
-        earlier = [
-            other for other in recipe.stages[: stage.index] if other.name == stage.from_.image.text.lower()
-        ]
-        if earlier:
-            edges.append((earlier[-1].index, stage.from_.image.span))
+        base = earlier.get(stage.from_.image.text.lower())
+        if base is not None:
+            edges.append((base, stage.from_.image.span))
         for word in _references(stage):
-            target = find_stage(recipe, word.text)
+            target = (
+                find_stage(recipe.stages, word.text)
+                if _is_number(word.text)
+                else named.get(word.text.lower())
+            )
             if target is not None:
                 edges.append((target.index, word.span))
-            elif word.text.isascii() and word.text.isdecimal():
-                count = len(recipe.stages)
-                raise RecipeError(
-                    f"there is no stage {word.text}",
-                    word.span,
-                    hint=f"The recipe has {count} stages, 0 to {count - 1}."
-                    if count > 1
-                    else "It has one stage, 0.",
-                    code="recipe/unknown-stage",
-                )
+            elif _is_number(word.text):
+                raise _no_such_stage(word, len(recipe.stages))
         needs.append(edges)
+        if stage.name:
+            earlier[stage.name] = stage.index
     _visit_all(recipe, needs)
+
+
+def _no_such_stage(word: Word, count: int) -> RecipeError:
+    return RecipeError(
+        f"there is no stage {word.text}",
+        word.span,
+        hint=f"The recipe has {count} stages, 0 to {count - 1}."
+        if count > 1
+        else "The recipe has one stage, 0.",
+        code="recipe/unknown-stage",
+    )
 
 
 def _visit_all(recipe: Recipe, needs: list[list[tuple[int, Span]]]) -> None:
