@@ -1,0 +1,248 @@
+"""Overlay upperdir <-> layer tar, where the tar is a pure function of what the upperdir holds.
+
+Entries come in the order of cache/upperdir.py, headers are those of cache/tar_format.py: numeric ids, whole
+seconds, hard links to the first path in order, xattrs as SCHILY.xattr records. A deleted name is an empty
+file `.wh.NAME`; a directory that hides what is below it holds `.wh..wh..opq`, which comes first in it, so
+that readers that delete as they go are right too. Both have fixed attributes: the kernel shares one inode,
+with whatever time, among the whiteouts of a mount. Sockets are left out, as everywhere. The upperdir's own
+attributes are no part of it: it stands for a root that the layers share.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK
+from typing import TYPE_CHECKING, Protocol
+
+from cache import tar_format
+from cache.errors import FormatError, StoreError
+from cache.oci.digest import DiffID
+from cache.upperdir import OPAQUE_MARKER, READ, READ_DIRECTORY, Entry, is_opaque, walk, xattrs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+CHUNK = 256 * 1024
+"""Bytes that are read, hashed and written at once: fits into a core's second-level cache."""
+
+NANOSECONDS = 1_000_000_000
+
+
+class Output(Protocol):
+    """Where a tar goes: a buffered binary file, or anything like it that takes all bytes of each call."""
+
+    def write(self, data: bytes, /) -> object: ...
+
+
+class Input(Protocol):
+    """Where a tar comes from: a file opened for reading in binary, or anything like it."""
+
+    def read(self, size: int, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Changeset:
+    """A layer tar in numbers: its digest, its bytes, its entries, its newest mtime (s since 1970, or 0)."""
+
+    diff_id: DiffID
+    size: int
+    entries: int
+    newest: int
+
+
+def measure(upper: str, *, clamp: int | None) -> Changeset:
+    """Return what the tar of the upperdir `upper` would be, and make the directory equal to that tar.
+
+    mtimes become whole seconds, and none stays later than `clamp` (s since 1970, None for no limit);
+    sockets are removed. Raises FormatError for what no layer can hold, StoreError if the directory changes
+    meanwhile.
+    """
+    return _run(upper, None, clamp, normalise=True)
+
+
+def write_tar(upper: str, out: Output) -> Changeset:
+    """Write the tar of the upperdir `upper` to `out`; change nothing. Errors as of `measure`, and `out`'s."""
+    return _run(upper, out, None, normalise=False)
+
+
+def unpack(tar: Input | Iterable[bytes], target: str, *, lowerdirs: tuple[str, ...] = ()) -> Changeset:
+    """Turn an uncompressed layer tar into an upperdir in the empty `target`: see cache/unpack.py."""
+    from cache.unpack import unpack as run
+
+    return run(tar, target, lowerdirs)
+
+
+def _run(upper: str, out: Output | None, clamp: int | None, *, normalise: bool) -> Changeset:
+    root = os.open(upper, READ_DIRECTORY)
+    try:
+        writer = _Writer(root, _Sink(out), clamp, normalise)
+        for entry in walk(root):
+            writer.add(entry)
+        return writer.finish()
+    finally:
+        os.close(root)
+
+
+class _Sink:
+    """Takes the tar in small pieces; hashes it, and hands it on, in large ones."""
+
+    __slots__ = ("_hash", "_held", "_out", "_parts", "size")
+
+    def __init__(self, out: Output | None) -> None:
+        self._out = out
+        self._hash = hashlib.sha256()
+        self._parts: list[bytes] = []
+        self._held = 0
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        self._parts.append(data)
+        self._held += len(data)
+        if self._held >= CHUNK:
+            self.flush()
+
+    def flush(self) -> None:
+        data = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._parts.clear()
+        self._held = 0
+        self.size += len(data)
+        self._hash.update(data)
+        if self._out is not None:
+            self._out.write(data)
+
+    def finish(self) -> DiffID:
+        self.write(tar_format.END)
+        self.flush()
+        return DiffID("sha256:" + self._hash.hexdigest())
+
+
+class _Writer:
+    """Writes entries into a sink; with `normalise`, makes the disk say what the tar says."""
+
+    __slots__ = ("_clamp", "_first", "_normalise", "_root", "_sink", "entries", "newest")
+
+    def __init__(self, root: int, sink: _Sink, clamp: int | None, normalise: bool) -> None:
+        self._root = root
+        self._sink = sink
+        self._clamp = clamp
+        self._normalise = normalise
+        self._first: dict[int, bytes] = {}  # inode -> the name under which its content went into the tar
+        self.entries = 0
+        self.newest = 0
+
+    def finish(self) -> Changeset:
+        diff_id = self._sink.finish()
+        return Changeset(diff_id, self._sink.size, self.entries, self.newest)
+
+    def add(self, entry: Entry) -> None:
+        name, path, status, directory, whiteout = entry
+        mode = status.st_mode
+        kind = S_IFMT(mode)
+        if kind == S_IFSOCK:
+            if self._normalise:
+                self._remove(path)
+            return
+        self.entries += 1
+        if whiteout:
+            self._mark(name)
+            return
+        mtime = self._time(status)
+        if status.st_nlink > 1 and kind != S_IFDIR:
+            first = self._first.setdefault(status.st_ino, name)
+            if first is not name:
+                self._header(entry, tar_format.HARD_LINK, mtime, link=first)
+                return
+        changed = self._normalise and mtime * NANOSECONDS != status.st_mtime_ns
+        if kind == S_IFREG:
+            self._regular(entry, mtime, changed)
+            return
+        if kind == S_IFDIR:
+            self._header(entry, tar_format.DIRECTORY, mtime, attributes=xattrs(directory))
+            if is_opaque(directory):
+                self.entries += 1
+                self._mark(name + OPAQUE_MARKER)
+        elif kind == S_IFLNK:
+            self._header(entry, tar_format.SYMLINK, mtime, link=os.readlink(path, dir_fd=self._root))
+        else:
+            self._special(entry, kind, mtime)
+        if changed:
+            times = (mtime * NANOSECONDS, mtime * NANOSECONDS)
+            os.utime(path, ns=times, dir_fd=self._root, follow_symlinks=False)
+
+    def _time(self, status: os.stat_result) -> int:
+        mtime = status.st_mtime_ns // NANOSECONDS
+        if self._clamp is not None and mtime > self._clamp:
+            mtime = self._clamp
+        if mtime > self.newest:
+            self.newest = mtime
+        return mtime
+
+    def _header(
+        self,
+        entry: Entry,
+        kind: bytes,
+        mtime: int,
+        *,
+        size: int = 0,
+        link: bytes = b"",
+        device: tuple[int, int] | None = None,
+        attributes: tar_format.Xattrs = (),
+    ) -> None:
+        status = entry.status
+        self._sink.write(
+            tar_format.header(
+                entry.name,
+                kind,
+                status.st_mode & 0o7777,
+                status.st_uid,
+                status.st_gid,
+                size=size,
+                mtime=mtime,
+                link=link,
+                device=device,
+                xattrs=attributes,
+            )
+        )
+
+    def _mark(self, name: bytes) -> None:
+        """A whiteout or opaque marker: Docker's mode, and nothing else that could differ."""
+        self._sink.write(tar_format.header(name, tar_format.REGULAR, 0o600, 0, 0))
+
+    def _special(self, entry: Entry, kind: int, mtime: int) -> None:
+        if kind == S_IFIFO:
+            self._header(entry, tar_format.FIFO, mtime)
+            return
+        flag = {S_IFCHR: tar_format.CHARACTER, S_IFBLK: tar_format.BLOCK_DEVICE}.get(kind)
+        if flag is None:
+            raise FormatError(f"/{os.fsdecode(entry.path)} is of a kind that no layer can hold")
+        number = entry.status.st_rdev
+        self._header(entry, flag, mtime, device=(os.major(number), os.minor(number)))
+
+    def _regular(self, entry: Entry, mtime: int, changed: bool) -> None:
+        size = entry.status.st_size
+        sink = self._sink
+        file = os.open(entry.path, READ, dir_fd=self._root)
+        try:
+            self._header(entry, tar_format.REGULAR, mtime, size=size, attributes=xattrs(file))
+            left = size
+            while left:
+                data = os.read(file, left if left < CHUNK else CHUNK)
+                if not data:
+                    raise StoreError(f"/{os.fsdecode(entry.path)} became shorter while it was read")
+                left -= len(data)
+                sink.write(data)
+            if size % tar_format.BLOCK:
+                sink.write(tar_format.padding(size))
+            if changed:
+                os.utime(file, ns=(mtime * NANOSECONDS, mtime * NANOSECONDS))
+        finally:
+            os.close(file)
+
+    def _remove(self, path: bytes) -> None:
+        """Remove a socket, without a trace in the mtime of its directory, which is normalised by now."""
+        parent = path.rpartition(b"/")[0] or b"."
+        times = os.lstat(parent, dir_fd=self._root).st_mtime_ns
+        os.unlink(path, dir_fd=self._root)
+        os.utime(parent, ns=(times, times), dir_fd=self._root, follow_symlinks=False)
