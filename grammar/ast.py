@@ -25,6 +25,12 @@ class Word(Node):
     text: str
     span: Span
 
+    @property
+    def plain(self) -> bool:
+        """Whether expansion leaves it as it is, whatever the variables and the escape character."""
+        text = self.text
+        return not ("$" in text or '"' in text or "'" in text or "\\" in text or "`" in text)
+
 
 class Pair(Node):
     """`KEY=value`. The value is None where there is no `=` (only in ARG and INCLUDE)."""
@@ -270,11 +276,22 @@ class Shell(Instruction):
 
 
 class Onbuild(Instruction):
-    """ONBUILD. The config stores `.text`; `trigger` is the same, parsed."""
+    """ONBUILD. `trigger` is the instruction that the child of the image runs."""
 
     keyword = "ONBUILD"
 
     trigger: Instruction
+
+    @property
+    def expression(self) -> str:
+        """What the image's config stores: the trigger's text, and its documents below it."""
+        trigger = self.trigger
+        heredocs: tuple[Heredoc, ...] = ()
+        if isinstance(trigger, Run):
+            heredocs = trigger.command.heredocs
+        elif isinstance(trigger, Copy | Add):
+            heredocs = trigger.heredocs
+        return "\n".join([self.text, *[doc.body + doc.name for doc in heredocs]])
 
 
 class Maintainer(Instruction):

@@ -84,7 +84,7 @@ def load(data: bytes) -> Any:
     return _node(marshal.loads(body))
 
 
-def _flat(value: object) -> object:
+def _flat(value: Any) -> Any:
     if isinstance(value, Node):
         return (_NUMBERS[type(value)], *[_flat(field) for field in value.values()])
     if isinstance(value, tuple):

@@ -191,7 +191,7 @@ def _wrong_argument(token: Token, expected: set[str]) -> RecipeError:
             hint=f"For example: {_EXAMPLES['FROM']}",
             code="recipe/syntax",
         )
-    wanted = _list(_words(keyword, expected), "or")
+    wanted = "an instruction" if keyword == "ONBUILD" else _list(_words(keyword, expected), "or")
     found = "the end of the line" if token.type == "_END" else _shown(token)
     message = f"{keyword} expects {wanted}, not {found}" if wanted else f"{keyword}: {found} is unexpected"
     return RecipeError(

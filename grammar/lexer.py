@@ -313,22 +313,14 @@ class _Instruction:
             if match is None or not match[3]:
                 continue
             marker = self.logical.span(start, end)
-            name = self.delimiter(match[3], marker)
+            # A variable in a delimiter is none: `<<$EOF` ends with the line `$EOF`.
+            name = expand(match[3], "${}".format, span=marker)
             strip_tabs = match[2] == "-"
             body, span = self.reader.body(name, strip_tabs, marker)
             quoted = len(name) != len(match[3]) and _quotes(name) != _quotes(match[3])
             fd = int(match[1][:9] or "0")
             out.append((Heredoc(name, body, not quoted, strip_tabs, span, fd), start, end))
         return out
-
-    def delimiter(self, text: str, marker: Span) -> str:
-        """Return the delimiter without its quotes and escapes. A variable in it is none: `<<$EOF` ends with
-        `$EOF`.
-        """
-        return "".join(
-            piece if piece.startswith("$") else expand(piece, str, span=marker)
-            for piece in re.split(r"(\$\w+)", text)
-        )
 
 
 def _quotes(text: str) -> int:

@@ -9,7 +9,7 @@ from bisect import bisect_right
 
 from grammar.errors import RecipeError
 from grammar.expand import SPACES
-from grammar.source import Source, Span
+from grammar.source import BOM, Source, Span
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +19,6 @@ LONGEST = 32 * 1024 * 1024
 """Characters that a recipe may have."""
 
 _DIRECTIVE = re.compile(r"#[ \t\f]*([a-zA-Z][a-zA-Z0-9]*)[ \t\f]*=[ \t\f]*(.+?)[ \t\f]*")
-_BOM = "\ufeff"
 
 
 class LogicalLine:
@@ -71,13 +70,10 @@ class Reader:
                 code="recipe/too-large",
             )
         self.file = source.name
-        self.lines = source.text.split("\n")
+        self.lines = source.text.removeprefix(BOM).split("\n")
         self.next = 0
         """Index of the next physical line."""
         self.escape = "\\"
-        self.bom = self.lines[0].startswith(_BOM)
-        if self.bom:
-            self.lines[0] = self.lines[0][1:]
 
     def directives(self) -> Directives:
         """Read the parser directives at the top. Raises RecipeError for one that is repeated, and a wrong
@@ -111,15 +107,14 @@ class Reader:
         out.
         """
         while self.next < len(self.lines):
-            number = self.next
-            raw = self.lines[number].rstrip("\r")
+            raw = self.lines[self.next].rstrip("\r")
             line = raw.lstrip(SPACES)
             self.next += 1
             if not line or line[0] == "#":
                 continue
-            column = len(raw) - len(line) + 1 + (self.bom and number == 0)
+            column = len(raw) - len(line) + 1
             piece, more = self._trimmed(line)
-            pieces, numbers, columns = [piece], [number + 1], [column]
+            pieces, numbers, columns = [piece], [self.next], [column]
             while more and self.next < len(self.lines):
                 raw = self.lines[self.next].rstrip("\r")
                 self.next += 1

@@ -69,11 +69,12 @@ def parse_mount(word: Word) -> Mount:
             raise _wrong(f"the mount option {key} needs a value", span, f"Write {key}=VALUE.")
         at = span.column + len(key) + 1
         inside = span.line == span.end_line and span.end_column - span.column == len(field)
+        key_word = Word(name, span.replace(end_column=at - 1) if inside else span)
         value_word = Word(value, span.replace(column=at) if inside else span)
         if name == "type":
             type_ = value_word
         else:
-            options.append(Pair(Word(name, span), value_word if equals else None, span))
+            options.append(Pair(key_word, value_word if equals else None, span))
     mount = Mount(type_ or Word("bind", word.span), tuple(options), word.span)
     from_ = mount.option("from")
     if from_ is not None and "$" in from_.text[:-1]:
@@ -82,7 +83,7 @@ def parse_mount(word: Word) -> Mount:
             from_.span,
             "Name the image in a stage of its own, and give the stage's name here.",
         )
-    if not any(c in word.text for c in "$\"'\\`"):
+    if word.plain:
         resolve_mount(mount, lambda value: value.text)
     return mount
 

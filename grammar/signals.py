@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from grammar.errors import RecipeError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from grammar.source import Span
+
 _NAMES = """
     HUP INT QUIT ILL TRAP ABRT IOT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CLD CONT STOP TSTP
     TTIN TTOU URG XCPU XFSZ VTALRM PROF WINCH IO POLL PWR SYS UNUSED RTMIN RTMAX
@@ -19,3 +25,15 @@ def is_signal(text: str) -> bool:
     if base in _REALTIME and number.isascii() and number.isdecimal():
         return len(number) < 3 and 1 <= int(number) <= _REALTIME[base]
     return name in NAMES
+
+
+def check_signal(text: str, span: Span | None) -> None:
+    """Raise RecipeError (recipe/signal) if `text`, the expanded argument of STOPSIGNAL, is no signal."""
+    if not is_signal(text):
+        from grammar.suggest import did_you_mean
+
+        hint = (
+            did_you_mean(text.upper(), [f"SIG{name}" for name in sorted(NAMES)])
+            or "For example: SIGTERM, SIGINT, 9."
+        )
+        raise RecipeError(f"{text} is no signal", span, hint=hint, code="recipe/signal")

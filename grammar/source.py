@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from grammar.node import Node
 
+BOM = "\ufeff"
+"""The mark that some editors put before a text. It is no part of it, and has no column."""
+
 _WIDEST = 160
 """Columns of a source line that an excerpt shows: a minified line must not flood a terminal."""
 
@@ -33,7 +36,7 @@ class Source(Node):
     def lines(self) -> list[str]:
         """The lines without their ends. Ends are LF or CRLF, as the lexer has it: no other character ends
         a line."""
-        return [line.removesuffix("\r") for line in self.text.split("\n")]
+        return [line.removesuffix("\r") for line in self.text.removeprefix(BOM).split("\n")]
 
 
 def excerpt(source: Source, span: Span, context: int = 1) -> str:
@@ -47,12 +50,14 @@ def excerpt(source: Source, span: Span, context: int = 1) -> str:
         return ""
     first = max(1, span.line - context)
     last = min(len(lines), span.line + context)
+    if last > span.line and last == len(lines) and not lines[-1]:
+        last -= 1
     width = len(str(last))
     out: list[str] = []
     for number in range(first, last + 1):
         line = lines[number - 1]
         skip = max(0, span.column - _WIDEST // 2) if span.column > _WIDEST - 20 else 0
-        shown = _printable(line[skip : skip + _WIDEST])
+        shown = printable(line[skip : skip + _WIDEST])
         out.append(f"{number:>{width}} | {shown}".rstrip())
         if number == span.line:
             out.append(f"{'':>{width}} | {_carets(line, shown, span, skip)}")
@@ -67,6 +72,6 @@ def _carets(line: str, shown: str, span: Span, skip: int) -> str:
     return " " * start + "^" * (end - start)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Return `text` with each tab as a blank, and each control character as `?`, so that columns stay."""
     return "".join(" " if c == "\t" else c if c.isprintable() else "?" for c in text)

@@ -19,7 +19,7 @@ from grammar.ast import (
 from grammar.bases import TRANSPORTS, parse_base
 from grammar.errors import RecipeError
 from grammar.ports import parse_ports
-from grammar.signals import is_signal
+from grammar.signals import check_signal
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -41,13 +41,8 @@ def validate_fragment(fragment: Fragment) -> None:
     _check_instructions(fragment.instructions)
 
 
-def is_plain(word: Word) -> bool:
-    """Return whether expansion leaves `word` as it is, whatever the variables."""
-    return not any(char in word.text for char in "$\"'\\`")
-
-
 def _check_from(from_: From) -> None:
-    if not is_plain(from_.image):
+    if not from_.image.plain:
         return
     base = parse_base(from_.image.text)
     span = from_.image.span
@@ -84,22 +79,13 @@ def _check_instructions(instructions: Iterable[Instruction]) -> None:
             instruction = instruction.trigger
         if isinstance(instruction, Expose):
             for port in instruction.ports:
-                if is_plain(port):
+                if port.plain:
                     parse_ports(port.text, port.span)
         elif isinstance(instruction, Stopsignal):
-            check_signal(instruction.signal.text, instruction.signal.span, plain=is_plain(instruction.signal))
+            if instruction.signal.plain:
+                check_signal(instruction.signal.text, instruction.signal.span)
         elif isinstance(instruction, Copy | Add):
             _check_files(instruction)
-
-
-def check_signal(text: str, span: Span | None, *, plain: bool = True) -> None:
-    """Raise RecipeError (recipe/signal) if `text`, expanded, is no signal. Nothing is checked unless it is
-    `plain`.
-    """
-    if plain and not is_signal(text):
-        raise RecipeError(
-            f"{text} is no signal", span, hint="For example: SIGTERM, SIGINT, 9.", code="recipe/signal"
-        )
 
 
 def _check_files(instruction: Copy | Add) -> None:
@@ -108,14 +94,14 @@ def _check_files(instruction: Copy | Add) -> None:
     dest = instruction.dest
     if (
         count > 1
-        and is_plain(dest)
+        and dest.plain
         and not dest.text.endswith(("/", "/.", "/.."))
         and dest.text not in (".", "..")
     ):
         raise RecipeError(
             f"{instruction.keyword} of several sources needs a destination that ends in /",
             dest.span,
-            hint=f"Write {dest.text}/.",
+            hint="A destination that ends in / is a directory.",
             code="recipe/destination",
         )
 

@@ -1,0 +1,10 @@
+﻿# escape=\
+FROM debian
+RUN echo a \
+
+  # c
+  b
+COPY <<EOF /x
+one
+two
+EOF

@@ -1,0 +1,5 @@
+# a comment ends the directives
+# escape=`
+FROM debian
+RUN echo \
+  joined

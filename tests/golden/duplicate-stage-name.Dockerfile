@@ -1,0 +1,4 @@
+FROM debian AS x
+FROM alpine AS x
+FROM scratch
+COPY --from=X /a /b

@@ -1,0 +1,5 @@
+FROM debian
+COPY --chmod=755 \
+  # where
+  --formm=x \
+  a b

@@ -1,0 +1,3 @@
+FROM debian
+ARG X
+COPY --from=$X a b

@@ -1,0 +1,2 @@
+FROM debian AS me
+COPY --from=ME /x /y

@@ -1,0 +1,2 @@
+FROM debian
+COPY --From=x a b

@@ -1,0 +1,2 @@
+FROM debian
+RUN --chown=1 true

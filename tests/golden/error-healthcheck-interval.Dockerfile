@@ -1,0 +1,2 @@
+FROM debian
+HEALTHCHECK --interval=30 CMD true

@@ -1,0 +1,2 @@
+FROM debian
+RUN --mount=type=bind,target=/x,size=1g true

@@ -1,0 +1,2 @@
+FROM debian
+RUN --mount=type=cahce,target=/x true

@@ -1,0 +1,3 @@
+FROM debian
+FROM debian
+COPY --from=7 /x /y

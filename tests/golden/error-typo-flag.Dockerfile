@@ -1,0 +1,2 @@
+FROM debian
+COPY --chwon=1 a b
