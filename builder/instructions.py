@@ -223,14 +223,14 @@ def _copy(state: StageState, instruction: ast.Copy, tree: Tree) -> None:
     dest = state.expand(instruction.dest)
     sources = tuple(state.expand(word) for word in instruction.sources)
     documents = tuple((doc.name, _document(state, doc)) for doc in instruction.heredocs)
-    if len(sources) + len(documents) > 1 and not dest.endswith("/"):
+    into = dest in (".", "..") or dest.endswith(("/", "/.", "/.."))
+    if len(sources) + len(documents) > 1 and not into:
         raise PlanError(
             f"COPY of several sources needs a destination that ends in /: {dest!r}",
             code="copy/several",
             span=instruction.span,
             hint=f"write {dest}/",
         )
-    into = dest in (".", "..") or dest.endswith(("/", "/.", "/.."))
     shown = " ".join([*sources, *(f"<<{name}" for name, _ in documents), dest])
     state.steps.append(
         CopyStep(
