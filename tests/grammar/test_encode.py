@@ -18,7 +18,7 @@ from grammar.parser import parse, parse_fragment
 from grammar.source import Source, Span
 
 ROOT = Path(__file__).parent.parent.parent
-TEXT = "ARG V=1\nFROM debian:$V AS a\nRUN --mount=type=cache,target=/x <<EOF\necho\nEOF\nCOPY --from=0x a b /c/\n"
+TEXT = "ARG V=1\nFROM debian:$V\nRUN --mount=type=cache,target=/x <<EOF\necho\nEOF\nCOPY --from=0x a b /c/\n"
 RECIPE = parse(Source("a.rec", TEXT))
 
 
