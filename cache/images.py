@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import string
 from typing import TYPE_CHECKING
 
 from cache.disk import storing, write_all
 from cache.errors import FormatError, StoreCorrupt, StoreError
+from cache.locks import flocked
 from cache.oci.digest import Digest
 from cache.pins import Pins
 
@@ -24,6 +26,7 @@ class ImageStore:
 
     def __init__(self, root: str, scratch: Scratch, names: Names) -> None:
         self._content = root + "/imagedb/content/sha256"
+        self._layerdb = root + "/layerdb/sha256"
         self._scratch = scratch
         self._names = names
         self._pins = Pins()
@@ -34,8 +37,10 @@ class ImageStore:
         """Keep an image config, and return the image's id. No prune takes it before the store is closed."""
         image = Digest.of(config)
         path = self._path(image)
-        with storing("writing an image config"):
-            if self._pins.take(path) is None or _read(path) != config:
+        with storing("writing an image config"), flocked(self._layerdb):  # no prune meanwhile
+            if self._pins.take(path) is not None and _read(path) == config:
+                os.utime(path)
+            else:
                 self._write(path, config)
                 self._pins.drop(path)
                 self._pins.take(path)
@@ -91,9 +96,16 @@ class ImageStore:
 
         Raises FormatError if `name` is not valid, StoreError if there is no such image.
         """
-        if not self.exists(image):
-            raise StoreError(f"no such image: {image}", code="store/missing")
-        self._names.put(canonical_name(name) or name, image)
+        full = canonical_name(name) or name
+        with storing("naming an image"), flocked(self._layerdb):
+            if self._pins.take(self._path(image)) is None:
+                raise StoreError(f"no such image: {image}", code="store/missing")
+            self._names.put(full, image)
+
+    def touch(self, image: Digest) -> None:
+        """Say that `image` is used now: the time of its config in imagedb/ says so."""
+        with storing("noting an image's use"), contextlib.suppress(FileNotFoundError):
+            os.utime(self._path(image))
 
     def untag(self, name: str) -> bool:
         """Take a name away; the image stays. False if nothing has that name."""

@@ -83,10 +83,6 @@ class LayerIndex:
         """Clear the boot ids, within the transaction of a sync."""
         connection.executemany("UPDATE layers SET boot_id = '' WHERE chain_id = ?", [(c,) for c in chain_ids])
 
-    def delete(self, connection: Connection, chain_ids: Iterable[ChainID]) -> None:
-        """Drop the rows, within a transaction."""
-        connection.executemany("DELETE FROM layers WHERE chain_id = ?", [(c,) for c in chain_ids])
-
     @staticmethod
     def _row(layer: Layer, boot: str, tree: str | None, signature: bytes | None) -> tuple[object, ...]:
         return (

@@ -3,93 +3,108 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
+import errno
 import os
 from typing import TYPE_CHECKING
 
 from cache.disk import storing
 from cache.errors import StoreError
 from cache.layerfiles import short_name
-from cache.locks import is_at, try_flock
+from cache.locks import flocked, lock_existing
 from cache.oci.digest import ChainID
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
+    from contextlib import AbstractContextManager
     from sqlite3 import Connection
 
     from cache.layers import LayerStore
-    from cache.scratch import Staging
+    from cache.scratch import Scratch, Staging
 
 
-@contextlib.contextmanager
-def exclusively(layers: LayerStore) -> Iterator[None]:
-    """Keep publishing away: what layerdb/ says of overlay2/ stays true meanwhile."""
-    fd = os.open(layers.layerdb, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-        fcntl.flock(fd, fcntl.LOCK_UN)
-    finally:
-        os.close(fd)
+def exclusively(layers: LayerStore) -> AbstractContextManager[None]:
+    """Keep publishing and tagging away: what layerdb/ says of overlay2/, and imagedb/ of layerdb/, stays
+    true."""
+    return flocked(layers.layerdb, exclusive=True)
 
 
 def remove(layers: LayerStore, chain_id: ChainID) -> bool:
     """See LayerStore.remove."""
+    gone: list[Staging] = []
     with storing("removing a layer"):
         with exclusively(layers):
-            entries = list(layers.entries())
-            if not any(layer.chain_id == chain_id for layer in entries):
+            entries = {layer.chain_id: layer for layer in layers.entries()}
+            layer = entries.pop(chain_id, None)
+            if layer is None:
                 return False
-            if any(layer.parent == chain_id for layer in entries):
+            if any(other.parent == chain_id for other in entries.values()):
                 raise StoreError(f"{chain_id} has layers on it", code="store/in-use")
-            taken = take_entry(layers, chain_id)
-            if taken is None:
-                raise StoreError(
-                    f"{chain_id} is in use", hint="a build or container uses it", code="store/in-use"
-                )
-            gone = [taken]
-            cache_id = next(layer.cache_id for layer in entries if layer.chain_id == chain_id)
-            if not any(layer.cache_id == cache_id and layer.chain_id != chain_id for layer in entries):
-                gone += take_diff(layers, cache_id)
+            fd = lock_entry(layers, chain_id)
+            if fd is None:
+                raise StoreError(f"{chain_id} is used by a build or container", code="store/in-use")
+            forget(layers, [chain_id], [])
+            gone += take_entry(layers, chain_id, fd)
+            if not any(other.cache_id == layer.cache_id for other in entries.values()):
+                gone += take_diff(layers, layer.cache_id)
         for staging in gone:
             staging.discard()
-    forget(layers, [chain_id])
     return True
 
 
-def take_entry(layers: LayerStore, chain_id: ChainID) -> Staging | None:
-    """Move the entry of a chain out of layerdb/. None if a process holds it (`cache.pins`), or it is gone."""
-    path = f"{layers.layerdb}/{chain_id.hex}"
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        if not try_flock(fd) or not is_at(fd, path):
-            return None
-        return layers.scratch.take_away(path)
-    finally:
-        os.close(fd)
+def lock_entry(layers: LayerStore, chain_id: ChainID) -> int | None:
+    """Return a descriptor with the lock of a chain's entry; None if a process holds it (`cache.pins`) or
+    it is gone."""
+    return lock_existing(f"{layers.layerdb}/{chain_id.hex}")
+
+
+def take_entry(layers: LayerStore, chain_id: ChainID, fd: int) -> list[Staging]:
+    """Move the entry of a chain, locked by `fd` (ours from now on), out of layerdb/."""
+    return vanish(layers.scratch, f"{layers.layerdb}/{chain_id.hex}", "diff", fd)
 
 
 def take_diff(layers: LayerStore, cache_id: str) -> list[Staging]:
     """Move a changeset that no entry speaks of any more out of overlay2/."""
-    path = f"{layers.overlay2}/{cache_id}"
-    gone = []
     with layers.scratch.lock("diff-" + cache_id):
-        with contextlib.suppress(FileNotFoundError):
-            gone.append(layers.scratch.take_away(path))
+        gone = vanish(layers.scratch, f"{layers.overlay2}/{cache_id}", "committed")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(f"{layers.overlay2}/l/{short_name(cache_id)}")
     return gone
 
 
-def forget(layers: LayerStore, chain_ids: list[ChainID]) -> None:
-    """Drop layers from the index, for good: a row that came back after a power cut would vouch for what
-    replaced them."""
+def vanish(scratch: Scratch, path: str, mark: str, fd: int = -1) -> list[Staging]:
+    """Move `path` to tmp/ in one rename; `fd` may hold its lock already. Returns what is to be discarded
+    then.
+
+    A disk that is full may refuse even that. Then it is removed where it is, after the file `mark`, without
+    which it is not whole for anyone.
+    """
+    if os.path.islink(path):
+        os.unlink(path)
+        return []
+    try:
+        return [scratch.take_away(path, fd)]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+    from cache.removal import remove_tree
+
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+        os.unlink(f"{path}/{mark}")
+    remove_tree(path)
+    return []
+
+
+def forget(layers: LayerStore, chain_ids: Iterable[ChainID], keys: Iterable[str]) -> None:
+    """Drop layers and records from the database, for good: a row of `layers` that came back after a power
+    cut would vouch for what has taken the layer's place."""
+    chains: list[tuple[str]] = [(chain_id,) for chain_id in chain_ids]
+    records = [(key,) for key in keys]
 
     def work(connection: Connection) -> None:
-        layers.index.delete(connection, chain_ids)
-        connection.executemany("DELETE FROM last_use WHERE id = ?", [(c,) for c in chain_ids])
+        connection.executemany("DELETE FROM layers WHERE chain_id = ?", chains)
+        connection.executemany("DELETE FROM records WHERE key = ?", records)
+        connection.executemany("DELETE FROM last_use WHERE id = ?", chains + records)
 
     layers.index.database.write(work, durable=True)

@@ -7,7 +7,6 @@ store is closed.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import threading
@@ -27,6 +26,7 @@ from cache.layerfiles import (
     write_entry,
 )
 from cache.layerindex import LayerIndex
+from cache.locks import flocked
 from cache.oci.digest import ChainID, DiffID
 from cache.pins import Lease, Pins, take_lease
 
@@ -108,7 +108,7 @@ class LayerStore:
         own tar is kept beside it, for `verify`. Raises StoreFull, StoreError; nothing is published then.
         """
         tree = _tree_digest(staged.upper) if foreign else None
-        with storing("publishing a layer"), self._publishing():
+        with storing("publishing a layer"), flocked(self._layerdb):  # no prune meanwhile
             below = () if parent is None else self.chain(parent)
             layer = Layer(
                 ChainID.extend(parent, changeset.diff_id),
@@ -184,6 +184,10 @@ class LayerStore:
                 os.close(fd)
             if layer is not None:
                 yield layer
+
+    def is_whole(self, layer: Layer) -> bool:
+        """True if the layer's own changeset can be trusted."""
+        return self._trust(layer) is not None
 
     def verify(self, chain_id: ChainID) -> None:
         """Hash the topmost layer's changeset again, and check all that is written about it. The disk stays as
@@ -292,19 +296,6 @@ class LayerStore:
     def _present(self, chain_ids: Iterable[ChainID]) -> tuple[Layer, ...]:
         layers = (self.get(chain_id) for chain_id in chain_ids)
         return tuple(layer for layer in layers if layer is not None)
-
-    @contextlib.contextmanager
-    def _publishing(self) -> Iterator[None]:
-        """Keep prunes away: they count on what layerdb/ says of overlay2/."""
-        import fcntl
-
-        fd = os.open(self._layerdb, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH)
-            yield
-            fcntl.flock(fd, fcntl.LOCK_UN)
-        finally:
-            os.close(fd)
 
     def _publish_diff(self, layer: Layer, staged: Staging) -> None:
         """Move the changeset to overlay2/, unless a whole one is there. The caller holds its lock."""

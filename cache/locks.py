@@ -59,6 +59,56 @@ def try_flock(fd: int, operation: int = fcntl.LOCK_EX) -> bool:
     return True
 
 
+def lock_existing(path: str) -> int | None:
+    """Return a descriptor that locks what is at `path`; None if that is held (`cache.pins`), or gone."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        if try_flock(fd) and is_at(fd, path):
+            return fd
+    except BaseException:
+        os.close(fd)
+        raise
+    os.close(fd)
+    return None
+
+
+class flocked:  # noqa: N801 - reads as a clause: `with flocked(directory):`
+    """Context that holds the flock of a file or directory that stays."""
+
+    __slots__ = ("_exclusive", "_fd", "_path")
+
+    def __init__(self, path: str, *, exclusive: bool = False) -> None:
+        self._path = path
+        self._exclusive = exclusive
+        self._fd = -1
+
+    def __enter__(self) -> None:
+        fd = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX if self._exclusive else fcntl.LOCK_SH)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd = fd
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        unlock(self._fd)
+
+
+def unlock(fd: int) -> None:
+    """Give a lock back and close its descriptor. Not by the close alone: a forked child may have it open,
+    too."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    finally:
+        os.close(fd)
+
+
 class Lock:
     """A context manager that holds the lock file at `path`. Enter it once at a time.
 
@@ -127,6 +177,5 @@ class Lock:
             # again.
             if (self._operation == fcntl.LOCK_EX or try_flock(fd)) and is_at(fd, self._path):
                 os.unlink(self._path)
-            fcntl.flock(fd, fcntl.LOCK_UN)
         finally:
-            os.close(fd)
+            unlock(fd)

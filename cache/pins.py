@@ -13,7 +13,7 @@ import threading
 from typing import TYPE_CHECKING
 
 from cache.disk import storing
-from cache.locks import is_at
+from cache.locks import is_at, unlock
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -64,13 +64,13 @@ class Pins:
         with self._lock:
             fd = self._held.pop(path, None)
             if fd is not None:
-                _release(fd)
+                unlock(fd)
 
     def drop_all(self) -> None:
         """Hold nothing."""
         with self._lock:
             while self._held:
-                _release(self._held.popitem()[1])
+                unlock(self._held.popitem()[1])
 
 
 class Lease:
@@ -116,11 +116,3 @@ def take_lease(paths: list[str]) -> Lease | None:
         lease.close()
         raise
     return lease
-
-
-def _release(fd: int) -> None:
-    # Unlocked by name, not just closed: a child that was forked in between may have the description open.
-    try:
-        fcntl.flock(fd, fcntl.LOCK_UN)
-    finally:
-        os.close(fd)

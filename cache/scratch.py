@@ -4,6 +4,7 @@ gone."""
 from __future__ import annotations
 
 import os
+from fcntl import LOCK_EX, flock
 from typing import TYPE_CHECKING
 
 from cache.disk import storing
@@ -102,17 +103,23 @@ class Scratch:
         """Return the lock `name` (a ChainID, a step key, …), to be entered. See `cache.locks.Lock`."""
         return Lock(f"{self.path}/{file_name(name)}", shared=shared, blocking=blocking, on_wait=on_wait)
 
-    def take_away(self, path: str) -> Staging:
-        """Move the directory `path` out of the store in one rename, to be removed when the result is
-        discarded."""
-        held, fd = self._directory("removed")
-        staging = Staging(held, fd)
+    def take_away(self, path: str, fd: int = -1) -> Staging:
+        """Move a published directory (or file) here in one rename, to be removed when the result is
+        discarded.
+
+        `fd`, if given, holds its lock already, and is the result's from now on. Raises OSError.
+        """
         try:
-            os.rename(path, held + "/removed")
+            if fd == -1:
+                fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+                flock(fd, LOCK_EX)  # so that no sweep meets us
+            target = f"{self.path}/removed-{_random()}"
+            os.rename(path, target)
         except BaseException:
-            staging.discard()
+            if fd != -1:
+                os.close(fd)
             raise
-        return staging
+        return Staging(target, fd)
 
     def sweep(self) -> list[str]:
         """Remove what dead owners left, and return what could not be removed, with the reason."""

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from cache.blobs import Blobs
+    from cache.containers import ContainerStore
     from cache.images import ImageStore
     from cache.lastuse import LastUse
     from cache.layers import LayerStore
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 FORMAT = "pybuild store 1\n"
 _DIRECTORIES = ("overlay2/l", "layerdb/sha256", "imagedb/content/sha256", "blobs", "tmp")
-_NAMES = frozenset(path.partition("/")[0] for path in _DIRECTORIES) | {"format", "pybuild.db", "lost+found"}
+_NAMES = frozenset(path.partition("/")[0] for path in _DIRECTORIES) | {"containers", "format", "lost+found"}
 
 
 class Store:
@@ -89,6 +90,12 @@ class Store:
         from cache.images import ImageStore
 
         return ImageStore(self.root, self.scratch, self.names)
+
+    @cached_property
+    def containers(self) -> ContainerStore:
+        from cache.containers import ContainerStore
+
+        return ContainerStore(self.root, self.scratch)
 
     @cached_property
     def blobs(self) -> Blobs:

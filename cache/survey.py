@@ -1,0 +1,146 @@
+"""A look at the whole store: what is there, what needs it, and when it was used last. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from cache.layerfiles import short_name
+from cache.oci.digest import ChainID
+from cache.reach import ImageUse, images_in, needed_blobs
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from cache.blobs import StoredBlob
+    from cache.layers import Layer, LayerStore
+    from cache.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a store holds at one moment.
+
+    `used` is in seconds since 1970, of a layer the newest of its own and those of all that stands on it.
+    `needed` are the chains that named images and the caller need, with all below; `unusable` those of which a
+    power cut may have left anything. `remnants` are paths that belong to no layer. `records` are the keys of
+    the records that speak of a chain, `dangling` those of a chain that is not there.
+    """
+
+    layers: dict[ChainID, Layer]
+    used: dict[ChainID, int]
+    needed: frozenset[ChainID]
+    unusable: frozenset[ChainID]
+    images: tuple[ImageUse, ...]
+    blobs: tuple[StoredBlob, ...]
+    remnants: tuple[str, ...]
+    records: dict[ChainID, list[str]]
+    dangling: tuple[str, ...]
+
+
+def survey(store: Store, keep: Iterable[ChainID] = ()) -> Survey:
+    """Look at `store`; `keep` names chains that are needed beside those of named images and of containers."""
+    layers = {layer.chain_id: layer for layer in store.layers.entries()}
+    images = tuple(images_in(store.images))
+    roots = [image.chain_id for image in images if image.named and image.chain_id is not None]
+    roots += [ChainID(each.chain_id) for each in store.containers.all() if each.chain_id]
+    needed = _with_below(layers, [*roots, *keep])
+    records: dict[ChainID, list[str]] = {}
+    used = _times(store, layers, images, records)
+    wanted = needed_blobs(
+        store.blobs,
+        store.database,
+        [image.image_id for image in images if image.named],
+        [layers[chain_id].diff_id for chain_id in needed],
+    )
+    return Survey(
+        layers,
+        used,
+        needed,
+        _unusable(store.layers, layers),
+        images,
+        tuple(blob for blob in store.blobs.all() if blob.digest not in wanted),
+        tuple(_remnants(store.layers, layers)),
+        records,
+        tuple(key for chain, keys in records.items() if chain and chain not in layers for key in keys),
+    )
+
+
+def depths(layers: dict[ChainID, Layer]) -> dict[ChainID, int]:
+    """Return how many layers lie below each; those whose parent is missing are at the bottom."""
+    found: dict[ChainID, int] = {}
+    for chain_id in layers:
+        path = []
+        current: ChainID | None = chain_id
+        while current is not None and current in layers and current not in found:
+            path.append(current)
+            current = layers[current].parent
+        depth = -1 if current is None or current not in found else found[current]
+        for each in reversed(path):
+            depth += 1
+            found[each] = depth
+    return found
+
+
+def _with_below(layers: dict[ChainID, Layer], chains: Iterable[ChainID]) -> frozenset[ChainID]:
+    found: set[ChainID] = set()
+    for chain_id in chains:
+        current: ChainID | None = chain_id
+        while current is not None and current in layers and current not in found:
+            found.add(current)
+            current = layers[current].parent
+    return frozenset(found)
+
+
+def _times(
+    store: Store,
+    layers: dict[ChainID, Layer],
+    images: tuple[ImageUse, ...],
+    records: dict[ChainID, list[str]],
+) -> dict[ChainID, int]:
+    """Return when each layer was used last, and fill in `records`."""
+    created = store.layers.index.created()
+    last_use = store.last_use.all()
+    used = {chain: max(created.get(chain, 0), last_use.get(chain, 0)) for chain in layers}
+    for key, chain, time in store.database.read("SELECT key, chain_id, created FROM records"):
+        records.setdefault(ChainID(chain), []).append(key)
+        if chain in used:
+            used[chain] = max(used[chain], time, last_use.get(key, 0))
+    for image in images:
+        if image.chain_id in used:
+            used[image.chain_id] = max(used[image.chain_id], image.used)
+    depth = depths(layers)
+    for chain in sorted(layers, key=depth.__getitem__, reverse=True):
+        parent = layers[chain].parent
+        if parent in used:
+            used[parent] = max(used[parent], used[chain])
+    return used
+
+
+def _unusable(store: LayerStore, layers: dict[ChainID, Layer]) -> frozenset[ChainID]:
+    """Return the layers that `LayerStore.get` would not give out: not to be trusted, or with one such
+    below."""
+    depth = depths(layers)
+    found: set[ChainID] = set()
+    for chain in sorted(layers, key=depth.__getitem__):
+        layer = layers[chain]
+        broken_below = layer.parent is not None and (layer.parent not in layers or layer.parent in found)
+        if broken_below or not store.is_whole(layer):
+            found.add(chain)
+    return frozenset(found)
+
+
+def _remnants(store: LayerStore, layers: dict[ChainID, Layer]) -> Iterable[str]:
+    """Yield what is in overlay2/ and layerdb/ and belongs to no layer."""
+    chains = {chain.hex for chain in layers}
+    cache_ids = {layer.cache_id for layer in layers.values()}
+    shorts = {short_name(cache_id) for cache_id in cache_ids}
+    for directory, known in (
+        (store.layerdb, chains),
+        (store.overlay2, cache_ids | {"l"}),
+        (store.overlay2 + "/l", shorts),
+    ):
+        for name in sorted(os.listdir(directory)):
+            if name not in known:
+                yield f"{directory}/{name}"
