@@ -1,0 +1,343 @@
+"""The recipes of recipes/ build, their images run and answer, and a second build runs no step.
+
+They are built once, into one store, from Debian's packages: these tests need a Debian mirror (the one of
+this machine's apt), and, for python.rec, PyPI.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+RECIPES = os.path.join(REPOSITORY, "recipes")
+
+
+@dataclass(frozen=True, slots=True)
+class Recipes:
+    """A copy of recipes/ and a store of its own to build it in."""
+
+    directory: str
+    root: str
+
+    def pybuild(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "builder.main", *arguments]
+
+    def environment(self) -> dict[str, str]:
+        """A fixed epoch: a clone's state would otherwise decide what the images are."""
+        return {
+            **os.environ,
+            "PYTHONPATH": REPOSITORY,
+            "PYBUILD_ROOT": self.root,
+            "SOURCE_DATE_EPOCH": "1700000000",
+        }
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.pybuild(*arguments),
+            cwd=self.directory,
+            env=self.environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+
+    def build(self, recipe: str, tag: str, *options: str) -> Built:
+        """Build a recipe, which must succeed."""
+        metadata = os.path.join(self.root, f"{tag}.json")
+        os.makedirs(self.root, exist_ok=True)
+        done = self.run(
+            "build",
+            recipe,
+            "-t",
+            tag,
+            "--progress",
+            "plain",
+            "--host-ca",
+            "--metadata-file",
+            metadata,
+            *options,
+        )
+        assert done.returncode == 0, done.stderr[-8000:]
+        with open(metadata, encoding="utf-8") as file:
+            found = json.load(file)
+        return Built(found["image.id"], found["steps.run"], found["steps.cached"], done.stderr)
+
+    def inspect(self, image: str) -> dict[str, Any]:
+        done = self.run("inspect", image)
+        assert done.returncode == 0, done.stderr
+        found: list[dict[str, Any]] = json.loads(done.stdout)
+        return found[0]
+
+    @contextmanager
+    def service(self, image: str, *options: str, port: int | None = None) -> Iterator[str]:
+        """Run the image's service and give its base URL.
+
+        It listens on `port` if that is given, or else on the one that it prints, as ours do with PORT=0.
+        """
+        environment = f"PORT={0 if port is None else port}"
+        command = self.pybuild("run", "--rm", "-e", environment, *options, image)
+        process = subprocess.Popen(
+            command, cwd=self.directory, env=self.environment(), stdout=subprocess.PIPE, text=True
+        )
+        try:
+            assert process.stdout is not None
+            if port is None:
+                line = process.stdout.readline()
+                found = re.search(r"listening on port (\d+)", line)
+                assert found, f"{image} printed {line!r}"
+                port = int(found[1])
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+                raise AssertionError(f"{image} does not stop on SIGTERM") from None
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """What the metadata file says of a build, and what the build printed."""
+
+    image_id: str
+    ran: int
+    cached: int
+    output: str
+
+
+def ask(url: str, *, method: str = "GET", body: bytes | None = None) -> tuple[int, bytes]:
+    """Return the status and body of an answer. Waits for a service that does not listen yet."""
+    request = urllib.request.Request(url, data=body, method=method)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect)
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with opener.open(request, timeout=10) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+        except urllib.error.URLError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+class _NoRedirect(urllib.request.HTTPRedirectHandler):
+    def redirect_request(self, *arguments: object) -> None:
+        return None
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def recipes(tmp_path_factory: pytest.TempPathFactory) -> Recipes:
+    """The recipes, copied without what is not theirs: a test writes next to them."""
+    assert os.geteuid() == 0, "the recipes are built as root: run the tests as root"
+    directory = tmp_path_factory.mktemp("recipes")
+    copy = str(directory / "recipes")
+    shutil.copytree(RECIPES, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    return Recipes(copy, str(directory / "store"))
+
+
+@pytest.fixture(scope="session")
+def java(recipes: Recipes) -> Built:
+    return recipes.build("java.rec", "notes")
+
+
+@pytest.fixture(scope="session")
+def python(recipes: Recipes) -> Built:
+    return recipes.build("python.rec", "links")
+
+
+@pytest.fixture(scope="session")
+def static(recipes: Recipes) -> Built:
+    return recipes.build("static.rec", "hello")
+
+
+def test_the_java_service_keeps_notes(recipes: Recipes, java: Built) -> None:
+    with recipes.service("notes") as base:
+        assert ask(f"{base}/hello?name=Ada") == (200, b'{"greeting":"Hello, Ada!"}')
+        assert ask(f"{base}/notes", body=b"milk") == (201, b'{"id":1,"text":"milk"}')
+        assert ask(f"{base}/notes/1") == (200, b'{"id":1,"text":"milk"}')
+        assert ask(f"{base}/notes/1", method="DELETE")[0] == 204
+        assert ask(f"{base}/health") == (200, b'{"status":"up","notes":0}')
+
+
+def test_the_java_image_says_how_it_is_run(recipes: Recipes, java: Built) -> None:
+    config = recipes.inspect("notes")["Config"]
+    assert config["User"] == "notes"
+    assert config["WorkingDir"] == "/srv"
+    assert config["Entrypoint"] == ["java", "-jar", "notes.jar"]
+    assert config["ExposedPorts"] == {"8080/tcp": {}}
+    assert config["StopSignal"] == "SIGTERM"
+    assert config["Healthcheck"]["Test"][-2:] == ["notes.Probe", "/health"]
+    assert config["Labels"]["org.opencontainers.image.version"] == "1.0"
+    assert "JAVA_HOME=/usr/lib/jvm/java-17-openjdk-amd64" in config["Env"]
+
+
+def test_the_java_image_is_the_runtime_and_holds_nothing_of_the_build(recipes: Recipes, java: Built) -> None:
+    """Its lowest layers are those of jdk.rec's `jre`, and none is one of the JDK's own."""
+    recipes.build("jdk.rec", "jre", "--target", "jre")
+    recipes.build("jdk.rec", "jdk")
+
+    def layers(image: str) -> list[str]:
+        return list(recipes.inspect(image)["RootFS"]["Layers"])
+
+    runtime, compiler, service = layers("jre"), layers("jdk"), layers("notes")
+    assert service[: len(runtime)] == compiler[: len(runtime)] == runtime
+    assert not set(service) & set(compiler[len(runtime) :])
+
+
+def test_tests_of_a_recipe_were_run(java: Built) -> None:
+    for name in ("unit tests", "it answers", "java starts", "javac compiles"):
+        assert name in java.output
+
+
+def test_the_python_service_keeps_links(recipes: Recipes, python: Built, tmp_path: object) -> None:
+    """Its database outlives the container where a volume is given for it."""
+    data = str(tmp_path)
+    os.chown(data, 10002, 10002)
+    with recipes.service("links", "-v", f"{data}:/data") as base:
+        status, answer = ask(base + "/", body=b"https://www.debian.org/")
+        slug = json.loads(answer)["slug"]
+        assert status == 201
+        assert ask(f"{base}/{slug}")[0] == 302
+        assert ask(f"{base}/nowhere")[0] == 404
+        assert ask(base + "/", body=b"javascript:alert(1)")[0] == 400
+    with recipes.service("links", "-v", f"{data}:/data") as base:
+        assert ask(f"{base}/health") == (200, b'{"status": "up", "links": 1}')
+
+
+def test_the_python_image_is_without_a_trace_of_the_host_certificates(
+    recipes: Recipes, python: Built
+) -> None:
+    looked = recipes.run(
+        "run", "--rm", "links", "sh", "-c", "env; ls /run; ls /usr/local/share/ca-certificates"
+    )
+    assert looked.returncode == 0, looked.stderr
+    assert "CERT" not in looked.stdout.upper()
+    assert "pybuild" not in looked.stdout
+
+
+def test_the_static_binary_answers_from_an_image_of_one_file(recipes: Recipes, static: Built) -> None:
+    with recipes.service("hello") as base:
+        assert ask(base + "/") == (200, b"Hello from a file system that holds one file.\n")
+    found = recipes.inspect("hello")
+    assert len(found["RootFS"]["Layers"]) == 1
+    diff = found["GraphDriver"]["Data"]["UpperDir"]
+    assert os.listdir(diff) == ["hello"]
+
+
+@pytest.fixture(scope="session")
+def mirror(recipes: Recipes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A registry on loopback that has library/debian:bookworm: our own debian.rec, pushed by skopeo."""
+    directory = tmp_path_factory.mktemp("mirror")
+    archive = str(directory / "debian.oci")
+    recipes.build("debian.rec", "debian-base", "--output", f"type=oci,dest={archive},compression=zstd")
+    port = free_port()
+    config = directory / "config.yml"
+    config.write_text(
+        "version: 0.1\n"
+        f"storage: {{filesystem: {{rootdirectory: {directory}/data}}}}\n"
+        f"http: {{addr: '127.0.0.1:{port}'}}\n"
+        "log: {level: error, accesslog: {disabled: true}}\n"
+    )
+    process = subprocess.Popen(
+        ["docker-registry", "serve", str(config)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        assert ask(f"http://127.0.0.1:{port}/v2/")[0] == 200
+        target = f"docker://127.0.0.1:{port}/library/debian:bookworm"
+        subprocess.run(
+            ["skopeo", "copy", "--quiet", "--dest-tls-verify=false", f"oci-archive:{archive}", target],
+            check=True,
+        )
+        yield f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def found(recipes: Recipes, mirror: str) -> Built:
+    """The Dockerfile, by way of the recipe that tests it, its base from the mirror."""
+    settings = os.path.join(recipes.directory, "mirror.toml")
+    with open(settings, "w", encoding="utf-8") as file:
+        file.write(f'[registries."docker.io"]\nmirrors = ["http://{mirror}"]\n')
+    return recipes.build("found.rec", "site", "--config", settings)
+
+
+def test_the_found_dockerfile_serves_its_pages(recipes: Recipes, found: Built) -> None:
+    with recipes.service("site", port=free_port()) as base:
+        assert ask(f"{base}/health") == (200, b"up\n")
+        status, page = ask(f"{base}/index.html")
+        assert (status, b"<em>markdown</em>" in page) == (200, True)
+        assert ask(f"{base}/robots.txt")[0] == 200
+
+
+def test_the_found_dockerfile_gives_the_config_that_it_asks_for(recipes: Recipes, found: Built) -> None:
+    config = recipes.inspect("site")["Config"]
+    assert config["ExposedPorts"] == {"8080/tcp": {}}
+    assert config["Volumes"] == {"/var/cache/nginx": {}}
+    assert config["StopSignal"] == "SIGQUIT"
+    assert config["Labels"]["description"] == "Our site, served by nginx"
+    assert config["Cmd"] == ["nginx", "-g", "daemon off;"]
+    assert {"PORT=8080", "NGINX_WORKERS=2"} <= set(config["Env"])
+
+
+@pytest.mark.parametrize(
+    ("recipe", "tag"),
+    [("java.rec", "notes"), ("python.rec", "links"), ("static.rec", "hello"), ("found.rec", "site")],
+)
+def test_a_second_build_runs_no_step(
+    recipes: Recipes, request: pytest.FixtureRequest, recipe: str, tag: str
+) -> None:
+    fixture = {"notes": "java", "links": "python", "hello": "static", "site": "found"}[tag]
+    first: Built = request.getfixturevalue(fixture)
+    again = recipes.build(recipe, tag)
+    assert (again.ran, again.image_id) == (0, first.image_id)
+    assert again.cached > 0
+
+
+def test_a_change_of_the_program_installs_nothing_again(recipes: Recipes, java: Built) -> None:
+    """What reads the sources runs again; what only installs packages does not."""
+    source = os.path.join(recipes.directory, "java", "src", "main", "java", "notes", "NotesServer.java")
+    with open(source, encoding="utf-8") as file:
+        text = file.read()
+    with open(source, "w", encoding="utf-8") as file:
+        file.write(text.replace('"Hello, "', '"Good day, "'))
+    try:
+        changed = recipes.run("build", "java.rec", "-t", "changed", "--progress", "json")
+    finally:
+        with open(source, "w", encoding="utf-8") as file:
+            file.write(text)
+    # The recipe's own tests expect the old greeting: the build fails, and nothing gets the name.
+    assert changed.returncode == 1, changed.stderr
+    assert recipes.run("inspect", "changed").returncode != 0
+    events = [json.loads(line) for line in changed.stderr.splitlines()]
+    lines = {event["step"]: event["text"] for event in events if event["event"] == "step_started"}
+    ended = [event for event in events if event["event"] == "step_finished"]
+    ran = [lines[event["step"]] for event in ended if event["outcome"] == "ran"]
+    assert [line.partition(" ")[0] for line in ran] == ["COPY", "RUN", "RUN"], ran
+    assert not any("apt-get" in line for line in ran)
+    assert "failed" in [event["outcome"] for event in ended]
