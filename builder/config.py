@@ -60,14 +60,13 @@ class Config:
 
     root: str | None = None
     progress: str | None = None
-    jobs: int | None = None
     platform: str | None = None
     timestamps: str | None = None
     pull: bool = False
+    host_ca: bool = False
     outputs: tuple[str, ...] = ()
     compression: str | None = None
     compression_level: int | None = None
-    network: str | None = None
     build_args: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     registries: Mapping[str, Registry] = field(default_factory=lambda: _NOTHING)
     files: tuple[str, ...] = ()
@@ -103,22 +102,6 @@ def search_path(cwd: str, environ: Mapping[str, str]) -> tuple[str, ...]:
     home = environ.get("HOME") or "/root"
     user = environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
     return (f"/etc/pybuild/{NAME}", os.path.join(user, "pybuild", NAME), os.path.join(cwd, NAME))
-
-
-def store_root(argument: str | None, config: Config, environ: Mapping[str, str] | None = None) -> str:
-    """Return the absolute path of the store.
-
-    `--root`, $PYBUILD_ROOT, pybuild.toml's root, else the default.
-    """
-    environment = os.environ if environ is None else environ
-    chosen = argument or environment.get("PYBUILD_ROOT") or config.root
-    if chosen:
-        return os.path.abspath(chosen)
-    if os.geteuid() == 0:
-        return "/var/lib/pybuild"
-    home = environment.get("HOME") or "/"
-    data = environment.get("XDG_DATA_HOME") or os.path.join(home, ".local", "share")
-    return os.path.join(data, "pybuild")
 
 
 def _config(values: Mapping[tuple[str, ...], Any], files: tuple[str, ...]) -> Config:

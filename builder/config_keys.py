@@ -19,7 +19,6 @@ Path = tuple[str, ...]
 
 PROGRESS = ("auto", "tty", "plain", "json", "quiet")
 COMPRESSIONS = ("gzip", "zstd", "none")
-NETWORKS = ("host", "none")
 
 _REGISTRY = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -93,12 +92,6 @@ KEYS = (
         "How progress is shown, as `--progress`.",
         _exactly(str, among=PROGRESS),
     ),
-    Key(
-        ("jobs",),
-        "a number from 1 on",
-        "How many stages are built at a time, as `--jobs`.",
-        _exactly(int, least=1),
-    ),
     Key(("platform",), "a string", "What to build for, as `--platform`: `linux/arm64`.", _exactly(str)),
     Key(
         ("timestamps",),
@@ -110,6 +103,12 @@ KEYS = (
         ("pull",),
         _BOOL,
         "Whether registries are asked anew for bases that the store has, as `--pull`.",
+        _exactly(bool),
+    ),
+    Key(
+        ("host-ca",),
+        _BOOL,
+        "Whether RUN trusts the certificates that this host trusts, as `--host-ca`.",
         _exactly(bool),
     ),
     Key(
@@ -126,12 +125,6 @@ KEYS = (
     ),
     Key(
         ("compression-level",), "a number from 0 on", "The level of that compression.", _exactly(int, least=0)
-    ),
-    Key(
-        ("run", "network"),
-        _choice(NETWORKS),
-        "The network of steps that do not choose one, as `--network`.",
-        _exactly(str, among=NETWORKS),
     ),
     Key(
         ("build-args", "*"),

@@ -74,8 +74,12 @@ def _kernel() -> Check:
         int("".join(c for c in part if c.isdigit()) or 0) for part in uname.release.split(".")[:2]
     )
     if version < KERNEL:
-        package = {"x86_64": "linux-image-amd64", "aarch64": "linux-image-arm64"}.get(uname.machine, "linux-image")
-        remedy = f"Linux {KERNEL[0]}.{KERNEL[1]}; on Debian 12: apt-get install -t bookworm-backports {package}"
+        package = {"x86_64": "linux-image-amd64", "aarch64": "linux-image-arm64"}.get(
+            uname.machine, "linux-image"
+        )
+        remedy = (
+            f"Linux {KERNEL[0]}.{KERNEL[1]}; on Debian 12: apt-get install -t bookworm-backports {package}"
+        )
         return Check("kernel", "missing", detail, remedy)
     if uname.machine not in ("x86_64", "aarch64"):
         return Check("kernel", "missing", detail, "steps are run on x86_64 and aarch64 only")

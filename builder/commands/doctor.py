@@ -25,9 +25,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Examine this host; return the exit code."""
     import sys
 
-    from builder.config import load, store_root
+    from builder.config import load
+    from builder.session import store_root
 
-    root = store_root(arguments.root, load(arguments.config))
+    root = store_root(arguments.root, load(arguments.config).root)
     return report(root, sys.stdout, as_json=arguments.json)
 
 

@@ -42,6 +42,7 @@ class _Step:
     number: int
     event: StepStarted
     began: float
+    running: bool = False
     splitters: dict[str, LineSplitter] = field(default_factory=dict)
 
 
@@ -102,15 +103,21 @@ class PlainDisplay(StreamDisplay):
             self._output(step, splitter.feed(event.data))
             return
         if isinstance(event, StepRunning):
+            step.running = True
             if self._explain and event.reason:
                 self._line(step.number, f"because {one_line(event.reason)}")
             return
         self._output(step, [line for splitter in step.splitters.values() for line in splitter.finish()])
         del self._steps[event.step]
+        if self._explain and event.reason and not step.running:
+            self._line(step.number, f"because {one_line(event.reason)}")
         if event.outcome == "cached":
             self._line(step.number, "CACHED")
         elif event.outcome == "failed":
-            self._line(step.number, f"ERROR: {wording.exit_words(event.status)}, {duration(event.seconds)}")
+            self._line(
+                step.number,
+                f"ERROR: {wording.exit_words(event.status)}, {duration(self._clock() - step.began)}",
+            )
         elif event.outcome == "same":
             self._line(step.number, f"DONE {duration(event.seconds)}, same result as before")
         elif event.outcome != "empty":

@@ -34,7 +34,7 @@ class QuietDisplay(StreamDisplay):
                     step.finish()
                     for line in step.transcript:
                         self.sink.write(line + "\n")
-                    self.sink.write(f"{wording.step_title(step.event)}: {wording.outcome(event)}\n")
+                    self.sink.write(f"{wording.step_title(step.event)}: {wording.exit_words(event.status)}\n")
                 step.transcript.close()
             case BuildFailed():
                 self.sink.write(event.report.rstrip("\n") + "\n")

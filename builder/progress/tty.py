@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.events import (
@@ -112,6 +113,8 @@ class TtyDisplay(StreamDisplay):
         if step is None:
             return
         step.finish()
+        if event.outcome == "failed":
+            event = replace(event, seconds=now - step.began)
         lines: list[Line] = []
         if event.outcome != "empty":
             lines.append(step_line(step, event, self._width, self._glyphs))

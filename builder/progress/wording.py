@@ -27,7 +27,9 @@ def step_title(step: StepStarted) -> str:
 
 
 def exit_words(status: int) -> str:
-    """exit code 2; or: killed by signal 9 (exit code 137), as a shell would report it."""
+    """exit code 2; killed by signal 9 (exit code 137), as a shell reports it; failed, if no command ran."""
+    if status <= 0:
+        return "failed"
     if 128 < status < 128 + 65:
         return f"killed by signal {status - 128} (exit code {status})"
     return f"exit code {status}"

@@ -1,0 +1,1 @@
+"""Builds that never happened, told to displays, and a terminal to look at."""
