@@ -54,8 +54,8 @@ class Built:
     cached: int
 
 
-BaseResolver = Callable[[ImageBase, bool], StageResult]
-"""From an image base, and whether to ask its source again, to what stands in the store."""
+BaseResolver = Callable[[ImageBase, str], StageResult]
+"""From an image base, and the directory that relative paths in it are meant from, to what stands in the store."""
 
 
 class Build:
@@ -80,7 +80,7 @@ class Build:
             store, emit, self._cache, executor, settings.epoch, settings.host_ca, self._next_number
         )
         self._stages: dict[tuple[str, int], StageResult] = {}
-        self._images: dict[ImageBase, StageResult] = {}
+        self._images: dict[tuple[ImageBase, str], StageResult] = {}
         self.loader = RecipeLoader(store.memo)
 
     def run(self, recipe: str, context: str) -> Built:
@@ -159,9 +159,10 @@ class Build:
         try:
             if isinstance(base, RecipeBase):
                 return self._recipe_base(base, recipe, above)
-            known = self._images.get(base)
+            directory = os.path.dirname(recipe)
+            known = self._images.get((base, directory))
             if known is None:
-                known = self._images[base] = self._resolve(base, self._settings.pull)
+                known = self._images[base, directory] = self._resolve(base, directory)
             return known
         except Exception as error:
             # The place in the recipe, for whatever a transport has to say about the base.

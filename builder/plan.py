@@ -16,8 +16,8 @@ from builder.scope import Scope, build_arguments, global_scope
 from builder.steps import Base, ImageBase, Plan, PlannedStage, RecipeBase, Scratch, StageBase, Tree
 from cache.oci.platform import Platform
 from cache.oci.spec import ImageConfig
-from grammar.source import Span
 from grammar.ast import Copy, From, Instruction, Recipe, Stage, Word
+from grammar.source import Span
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,21 +29,29 @@ class RecipeLoader:
     def load(self, path: str) -> Recipe:
         """Return the recipe in the file `path`. Raises UsageError, RecipeError."""
         data = read_recipe(path)
-        self.sources[path] = Source(path, data.decode("utf-8", "replace"))
         return self._remembered(path, data) or self._parse(path, data)
 
     def _remembered(self, path: str, data: bytes) -> Recipe | None:
         if self._memo is None:
             return None
-        from grammar.encode import load
+        from grammar.encode import StaleEncoding, load
 
         known = self._memo.get("recipe", _memo_key(path, data))
-        return None if known is None else load(known)
+        if known is None:
+            return None
+        self.sources[path] = Source(path, data.decode("utf-8", "replace"))
+        try:
+            recipe: Recipe = load(known)
+        except StaleEncoding:
+            return None
+        return recipe
 
     def _parse(self, path: str, data: bytes) -> Recipe:
-        from grammar.parser import parse_bytes
+        from grammar.parser import decode, parse
 
-        recipe = parse_bytes(path, data)
+        source = decode(path, data)
+        self.sources[path] = source
+        recipe = parse(source)
         if self._memo is not None:
             from grammar.encode import dump
 

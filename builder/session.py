@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from builder.stage import StageResult
     from builder.steps import ImageBase
     from cache.oci.platform import Platform
+    from cache.registry.endpoints import Registries
     from cache.store import Store
 
 
@@ -70,13 +71,19 @@ class Session:
         """Return the build that the arguments ask for."""
         from builder.build import Build
 
-        return Build(
-            self.store,
-            self.settings(args, context),
-            emit,
-            executor=self.executor,
-            resolve=self._resolver(emit),
-        )
+        settings = self.settings(args, context)
+        resolve = BaseResolver(self, emit, pull=settings.pull)
+        return Build(self.store, settings, emit, executor=self.executor, resolve=resolve)
+
+    def registries(self) -> Registries:
+        """Return what the configuration says of registries."""
+        from cache.registry.endpoints import Registries, RegistrySettings
+
+        settings = {
+            name: RegistrySettings(registry.mirrors, registry.insecure, registry.ca)
+            for name, registry in self.config.registries.items()
+        }
+        return Registries(settings)
 
     def settings(self, args: argparse.Namespace, context: str) -> Settings:
         """Return what the arguments and the configuration ask of a build. Raises UsageError."""
@@ -106,19 +113,52 @@ class Session:
         except FormatError as error:
             raise UsageError(error.message, hint=error.hint, code="usage/platform") from None
 
-    def _resolver(self, emit: Emit) -> _BaseResolver:
-        return _BaseResolver(self, emit)
+    def export(self, built: Built, outputs: Sequence[str], emit: Emit) -> None:
+        """Write the image out as each of `outputs` says. Raises UsageError, StoreError."""
+        specs = [*outputs] or [*self.config.outputs]
+        if not specs:
+            return
+        from builder.exporters import export_all
+
+        export_all(self.store, built.image_id, built.names, specs, self.config, emit)
 
 
-class _BaseResolver:
+class BaseResolver:
     """Finds image bases through the transports of builder.bases, which are imported when one is needed."""
 
-    def __init__(self, session: Session, emit: Emit) -> None:
+    def __init__(self, session: Session, emit: Emit, *, pull: bool) -> None:
         self._session = session
         self._emit = emit
+        self._pull = pull
+        self._transports: dict[str, BaseTransport] = {}
 
-    def __call__(self, base: ImageBase, pull: bool) -> StageResult:
-        raise NotImplementedError
+    def __call__(self, base: ImageBase, directory: str) -> StageResult:
+        """Return the image of `base`, in the store by then."""
+        from builder.bases.base import BaseRequest
+        from builder.stage import StageResult
+
+        scheme, mark, location = base.reference.partition("://")
+        if not mark:
+            scheme, location = "docker", base.reference
+        request = BaseRequest(location, base.platform, base.options, self._pull, directory or ".")
+        found = self._transport(scheme).resolve(request)
+        return StageResult(found.chain_id, found.config, found.created)
+
+    def _transport(self, scheme: str) -> BaseTransport:
+        transport = self._transports.get(scheme)
+        if transport is None:
+            from builder.bases import open_transport
+            from builder.bases.base import Surroundings
+
+            session = self._session
+            around = Surroundings(session.store, self._emit, session.executor, session.registries())
+            transport = self._transports[scheme] = open_transport(scheme, around)
+        return transport
+
+    def close(self) -> None:
+        """Let go of connections."""
+        for transport in self._transports.values():
+            transport.close()
 
 
 def open_session(args: argparse.Namespace) -> Session:

@@ -87,16 +87,7 @@ def run_suite(
     plugins = ("-p", "builder.testinfra", "-p", "testinfra.plugin", "-p", "no:cacheprovider")
     # No plugin that happens to be installed, and no configuration of a project that the suite happens to lie
     # in, changes what the suite means.
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        *plugins,
-        "-c",
-        os.devnull,
-        "--rootdir",
-        os.path.dirname(path) or ".",
-    ]
+    options = ("-c", os.devnull, "--rootdir", os.path.dirname(path) or ".", "-q", "--no-header")
     environment = {
         **os.environ,
         VARIABLE: json.dumps(spec),

@@ -54,10 +54,15 @@ class Store:
         does not know.
         """
         root = os.path.abspath(root)
+        store = cls(root, warn=warn)
         with storing(f"opening the store {root}"):
             _prepare(root)
-        store = cls(root, warn=warn)
-        for left in store.scratch.sweep():
+            try:
+                leftovers = store.scratch.sweep()
+            except FileNotFoundError:  # somebody tidied up too well
+                _make_layout(root)
+                leftovers = store.scratch.sweep()
+        for left in leftovers:
             store._tell(f"cannot be removed: {left}")
         return store
 
@@ -236,9 +241,13 @@ def _prepare(root: str) -> None:
                 f"{root} is no store, and not empty: it holds {strange[0]!r}",
                 hint="give an empty or new directory as --root",
             ) from None
+    _make_layout(root)
+    _write_format(root)
+
+
+def _make_layout(root: str) -> None:
     for path in _DIRECTORIES:
         os.makedirs(f"{root}/{path}", 0o700, exist_ok=True)
-    _write_format(root)
 
 
 def _write_format(root: str) -> None:

@@ -1,0 +1,86 @@
+"""List the images in the store."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from builder.bases.base import parse_time
+from builder.lookup import StoredImage, familiar, read_image, short_id
+from builder.session import open_session
+from builder.table import ago, human_size, print_table
+from cache.errors import CacheError
+from cache.store import Store
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to `parser`."""
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", help="only images with this name, whatever the tag"
+    )
+    parser.add_argument("-a", "--all", action="store_true", help="images without a name too")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print ids alone")
+    parser.add_argument("--names", action="store_true", help="print names alone")
+    parser.add_argument("--no-trunc", action="store_true", help="print whole ids")
+    parser.add_argument("--json", action="store_true", help="print a JSON array")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; return the exit code."""
+    with open_session(args) as session:
+        store = session.store
+        if args.names:
+            print("".join(f"{familiar(name)}\n" for name in store.images.names()), end="")
+            return 0
+        found = [image for image in _images(store) if _wanted(image, args)]
+        if args.quiet:
+            for image_id in dict.fromkeys(image.image_id for image in found):
+                print(image_id if args.no_trunc else short_id(image_id))
+        elif args.json:
+            print(json.dumps([_value(store, image) for image in found], indent=2))
+        else:
+            _table(store, found, whole=args.no_trunc)
+    return 0
+
+
+def image_size(store: Store, image: StoredImage) -> int:
+    """Return the sum of the image's layer tars in bytes; of those that are in the store."""
+    if image.chain_id is None or store.layers.get(image.chain_id) is None:
+        return 0
+    return sum(layer.size for layer in store.layers.chain(image.chain_id))
+
+
+def _images(store: Store) -> list[StoredImage]:
+    found = []
+    for image_id in store.images.all():
+        try:
+            found.append(read_image(store, image_id))
+        except CacheError as error:
+            print(f"{short_id(image_id)}: {error.message}")
+    return sorted(found, key=lambda image: -parse_time(image.config.created))
+
+
+def _wanted(image: StoredImage, args: argparse.Namespace) -> bool:
+    if args.name is None:
+        return bool(image.names) or args.all
+    bare = args.name if ":" in args.name.rpartition("/")[2] else args.name + ":"
+    return any(name == args.name or name.startswith(bare) for name in image.names)
+
+
+def _value(store: Store, image: StoredImage) -> dict[str, object]:
+    return {
+        "Id": image.image_id,
+        "RepoTags": list(image.names),
+        "Created": image.config.created,
+        "Size": image_size(store, image),
+    }
+
+
+def _table(store: Store, found: list[StoredImage], *, whole: bool) -> None:
+    rows = []
+    for image in found:
+        created = ago(parse_time(image.config.created))
+        size = human_size(image_size(store, image))
+        shown = image.image_id if whole else short_id(image.image_id)
+        rows += [(name, shown, created, size) for name in image.names or ("<none>",)]
+    print_table(("NAME", "IMAGE ID", "CREATED", "SIZE"), rows)

@@ -1,0 +1,124 @@
+"""A container's command on the user's own streams: a terminal in raw mode, or pipes and signals passed on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from builder.errors import UsageError
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from builder.executor import ExecRequest, Executor, Running
+
+_PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+
+
+def attach(executor: Executor, request: ExecRequest, *, interactive: bool) -> int:
+    """Run the request's command on our standard streams; return its exit code.
+
+    With `request.tty` it gets a terminal of its own, and ours is raw meanwhile; with `interactive` our
+    standard input reaches it. Signals that would end us reach it instead.
+    """
+    if request.tty:
+        if interactive and not os.isatty(0):
+            raise UsageError("the input is not a terminal", code="run/tty", hint="leave -t out")
+        return _on_terminal(executor, request, interactive=interactive)
+    stdin = 0 if interactive else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        sys.stdout.flush()
+        running = executor.start(replace(request, stdio=(stdin, 1, 2)), lambda *_: None)
+        with _Signals(running, (signal.SIGINT, *_PASSED_ON)):
+            return running.wait().status
+    finally:
+        if stdin:
+            os.close(stdin)
+
+
+def _on_terminal(executor: Executor, request: ExecRequest, *, interactive: bool) -> int:
+    running = executor.start(request, lambda _stream, data: _write_all(1, data))
+    with _Signals(running, _PASSED_ON), _RawTerminal(interactive), _WindowSize(running):
+        if interactive:
+            threading.Thread(target=_type, args=(running,), daemon=True).start()
+        return running.wait().status
+
+
+def _type(running: Running) -> None:
+    """Pass what is typed on, until the container is gone."""
+    try:
+        while data := os.read(0, 4096):
+            running.write(data)
+    except OSError:
+        return
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+class _Signals:
+    """Passes signals on to the command for as long as it runs."""
+
+    def __init__(self, running: Running, numbers: tuple[signal.Signals, ...]) -> None:
+        self._running = running
+        self._numbers = numbers
+        self._before: dict[int, Callable[[int, FrameType | None], object] | int | None] = {}
+
+    def __enter__(self) -> None:
+        for number in self._numbers:
+            self._before[number] = signal.signal(number, lambda n, _frame: self._running.kill(n))
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+class _RawTerminal:
+    """Our terminal hands every key through, and is as it was afterwards."""
+
+    def __init__(self, wanted: bool) -> None:
+        self._wanted = wanted and os.isatty(0)
+        self._saved: list[object] | None = None
+
+    def __enter__(self) -> None:
+        if self._wanted:
+            import termios
+            import tty
+
+            self._saved = termios.tcgetattr(0)
+            tty.setraw(0)
+
+    def __exit__(self, *_: object) -> None:
+        if self._saved is not None:
+            import termios
+
+            termios.tcsetattr(0, termios.TCSADRAIN, self._saved)  # type: ignore[arg-type]
+
+
+class _WindowSize:
+    """Tells the container's terminal the size of ours, now and whenever it changes."""
+
+    def __init__(self, running: Running) -> None:
+        self._running = running
+
+    def __enter__(self) -> None:
+        self._tell()
+        signal.signal(signal.SIGWINCH, lambda *_: self._tell())
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGWINCH, signal.SIG_DFL)
+
+    def _tell(self) -> None:
+        try:
+            size = os.get_terminal_size(1)
+        except OSError:
+            return
+        self._running.resize(size.lines, size.columns)
