@@ -147,9 +147,8 @@ class StepCache:
         """Publish the staging's upper as a layer on `parent`, or return the layer known there that is the
         same.
         """
-        from cache.compare import same_result, signature
-
         from cache.changeset import measure
+        from cache.compare import same_result, signature
 
         layers = self._store.layers
         mark = signature(staging.upper, since)

@@ -3,8 +3,8 @@
 Entries come in the order of cache/upperdir.py, headers are those of cache/tar_format.py: numeric ids, whole
 seconds, hard links to the first path in order, xattrs as SCHILY.xattr records. A deleted name is an empty
 file `.wh.NAME`; a directory that hides what is below it holds `.wh..wh..opq`, which comes first in it, so
-that readers that delete as they go are right too. Both have fixed attributes: the kernel shares one inode,
-with whatever time, among the whiteouts of a mount. Sockets are left out, as everywhere. The upperdir's own
+that readers that delete as they go are right too. Both have fixed attributes: the kernel makes the whiteouts
+of a mount of one inode, whatever its time. Sockets are left out, as everywhere. The upperdir's own
 attributes are no part of it: it stands for a root that the layers share.
 """
 
@@ -13,13 +13,14 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass
-from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG, S_IFSOCK
+from stat import S_IFDIR, S_IFMT, S_IFREG, S_IFSOCK
 from typing import TYPE_CHECKING, Protocol
 
 from cache import tar_format
-from cache.errors import FormatError, StoreError
+from cache.errors import StoreError
 from cache.oci.digest import DiffID
-from cache.upperdir import OPAQUE_MARKER, READ, READ_DIRECTORY, Entry, is_opaque, walk, xattrs
+from cache.tar_entry import Describer
+from cache.upperdir import READ, READ_DIRECTORY, Entry, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -121,14 +122,14 @@ class _Sink:
 class _Writer:
     """Writes entries into a sink; with `normalise`, makes the disk say what the tar says."""
 
-    __slots__ = ("_clamp", "_first", "_normalise", "_root", "_sink", "entries", "newest")
+    __slots__ = ("_clamp", "_describer", "_normalise", "_root", "_sink", "entries", "newest")
 
     def __init__(self, root: int, sink: _Sink, clamp: int | None, normalise: bool) -> None:
         self._root = root
         self._sink = sink
         self._clamp = clamp
         self._normalise = normalise
-        self._first: dict[int, bytes] = {}  # inode -> the name under which its content went into the tar
+        self._describer = Describer(root)
         self.entries = 0
         self.newest = 0
 
@@ -137,39 +138,29 @@ class _Writer:
         return Changeset(diff_id, self._sink.size, self.entries, self.newest)
 
     def add(self, entry: Entry) -> None:
-        name, path, status, directory, whiteout = entry
-        mode = status.st_mode
-        kind = S_IFMT(mode)
+        status = entry.status
+        kind = S_IFMT(status.st_mode)
         if kind == S_IFSOCK:
             if self._normalise:
-                self._remove(path)
+                self._remove(entry.path)
             return
         self.entries += 1
-        if whiteout:
-            self._mark(name)
+        if entry.whiteout:
+            self._sink.write(self._describer.header(entry, 0))
             return
         mtime = self._time(status)
-        if status.st_nlink > 1 and kind != S_IFDIR:
-            first = self._first.setdefault(status.st_ino, name)
-            if first is not name:
-                self._header(entry, tar_format.HARD_LINK, mtime, link=first)
-                return
         changed = self._normalise and mtime * NANOSECONDS != status.st_mtime_ns
-        if kind == S_IFREG:
+        first = self._describer.first_name(entry)
+        if first is None and kind == S_IFREG:
             self._regular(entry, mtime, changed)
             return
-        if kind == S_IFDIR:
-            self._header(entry, tar_format.DIRECTORY, mtime, attributes=xattrs(directory))
-            if is_opaque(directory):
-                self.entries += 1
-                self._mark(name + OPAQUE_MARKER)
-        elif kind == S_IFLNK:
-            self._header(entry, tar_format.SYMLINK, mtime, link=os.readlink(path, dir_fd=self._root))
-        else:
-            self._special(entry, kind, mtime)
+        self._sink.write(self._describer.header(entry, mtime, first=first))
+        if kind == S_IFDIR and (marker := self._describer.opaque_marker(entry)):
+            self.entries += 1
+            self._sink.write(marker)
         if changed:
             times = (mtime * NANOSECONDS, mtime * NANOSECONDS)
-            os.utime(path, ns=times, dir_fd=self._root, follow_symlinks=False)
+            os.utime(entry.path, ns=times, dir_fd=self._root, follow_symlinks=False)
 
     def _time(self, status: os.stat_result) -> int:
         mtime = status.st_mtime_ns // NANOSECONDS
@@ -179,53 +170,12 @@ class _Writer:
             self.newest = mtime
         return mtime
 
-    def _header(
-        self,
-        entry: Entry,
-        kind: bytes,
-        mtime: int,
-        *,
-        size: int = 0,
-        link: bytes = b"",
-        device: tuple[int, int] | None = None,
-        attributes: tar_format.Xattrs = (),
-    ) -> None:
-        status = entry.status
-        self._sink.write(
-            tar_format.header(
-                entry.name,
-                kind,
-                status.st_mode & 0o7777,
-                status.st_uid,
-                status.st_gid,
-                size=size,
-                mtime=mtime,
-                link=link,
-                device=device,
-                xattrs=attributes,
-            )
-        )
-
-    def _mark(self, name: bytes) -> None:
-        """A whiteout or opaque marker: Docker's mode, and nothing else that could differ."""
-        self._sink.write(tar_format.header(name, tar_format.REGULAR, 0o600, 0, 0))
-
-    def _special(self, entry: Entry, kind: int, mtime: int) -> None:
-        if kind == S_IFIFO:
-            self._header(entry, tar_format.FIFO, mtime)
-            return
-        flag = {S_IFCHR: tar_format.CHARACTER, S_IFBLK: tar_format.BLOCK_DEVICE}.get(kind)
-        if flag is None:
-            raise FormatError(f"/{os.fsdecode(entry.path)} is of a kind that no layer can hold")
-        number = entry.status.st_rdev
-        self._header(entry, flag, mtime, device=(os.major(number), os.minor(number)))
-
     def _regular(self, entry: Entry, mtime: int, changed: bool) -> None:
         size = entry.status.st_size
         sink = self._sink
         file = os.open(entry.path, READ, dir_fd=self._root)
         try:
-            self._header(entry, tar_format.REGULAR, mtime, size=size, attributes=xattrs(file))
+            sink.write(self._describer.header(entry, mtime, file=file))
             left = size
             while left:
                 data = os.read(file, left if left < CHUNK else CHUNK)

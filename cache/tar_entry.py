@@ -1,0 +1,94 @@
+"""What the layer tar says of an entry of an upperdir, its data aside: the one place where an entry becomes
+a header.
+"""
+
+from __future__ import annotations
+
+import os
+from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG
+from typing import TYPE_CHECKING
+
+from cache import tar_format
+from cache.errors import FormatError
+from cache.upperdir import OPAQUE_MARKER, is_opaque, xattrs
+
+if TYPE_CHECKING:
+    from cache.upperdir import Entry
+
+_KINDS = {
+    S_IFREG: tar_format.REGULAR,
+    S_IFLNK: tar_format.SYMLINK,
+    S_IFCHR: tar_format.CHARACTER,
+    S_IFBLK: tar_format.BLOCK_DEVICE,
+    S_IFDIR: tar_format.DIRECTORY,
+    S_IFIFO: tar_format.FIFO,
+}
+
+
+class Describer:
+    """Makes the headers of the upperdir that is open as `root`. It is asked for all entries, in their
+    order.
+    """
+
+    __slots__ = ("_first", "_root")
+
+    def __init__(self, root: int) -> None:
+        self._root = root
+        self._first: dict[int, bytes] = {}  # inode -> the first name of what has several
+
+    def first_name(self, entry: Entry) -> bytes | None:
+        """Return the name that `entry` is a hard link to, or None if it is the first one of its inode.
+
+        Whiteouts are none: overlayfs makes them of a single inode, which is no part of what they say.
+        """
+        status = entry.status
+        if status.st_nlink == 1 or entry.whiteout or S_IFMT(status.st_mode) == S_IFDIR:
+            return None
+        first = self._first.setdefault(status.st_ino, entry.name)
+        return None if first is entry.name else first
+
+    def header(self, entry: Entry, mtime: int, *, first: bytes | None = None, file: int = -1) -> bytes:
+        """Return the header of `entry` with `mtime` (s since 1970).
+
+        `first` is what `first_name` says of it, `file` a descriptor if it is a regular file: for its
+        xattrs. Raises FormatError for what no layer can hold.
+        """
+        if entry.whiteout:
+            return _mark(entry.name)
+        status = entry.status
+        kind = _KINDS.get(S_IFMT(status.st_mode))
+        if kind is None:
+            raise FormatError(f"/{os.fsdecode(entry.path)} is of a kind that no layer can hold")
+        size, link, device = 0, b"", None
+        attributes: tar_format.Xattrs = ()
+        if first is not None:
+            kind, link = tar_format.HARD_LINK, first
+        elif kind == tar_format.REGULAR:
+            size, attributes = status.st_size, xattrs(file)
+        elif kind == tar_format.DIRECTORY:
+            attributes = xattrs(entry.directory)
+        elif kind == tar_format.SYMLINK:
+            link = os.readlink(entry.path, dir_fd=self._root)
+        elif kind != tar_format.FIFO:
+            device = os.major(status.st_rdev), os.minor(status.st_rdev)
+        return tar_format.header(
+            entry.name,
+            kind,
+            status.st_mode & 0o7777,
+            status.st_uid,
+            status.st_gid,
+            size=size,
+            mtime=mtime,
+            link=link,
+            device=device,
+            xattrs=attributes,
+        )
+
+    def opaque_marker(self, entry: Entry) -> bytes:
+        """Return the header of the marker that follows the directory `entry` if it is opaque, else b""."""
+        return _mark(entry.name + OPAQUE_MARKER) if is_opaque(entry.directory) else b""
+
+
+def _mark(name: bytes) -> bytes:
+    """Of a whiteout or opaque marker: Docker's mode, and nothing else that could differ."""
+    return tar_format.header(name, tar_format.REGULAR, 0o600, 0, 0)
