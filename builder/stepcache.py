@@ -151,7 +151,9 @@ class StepCache:
         from cache.compare import same_result, signature
 
         layers = self._store.layers
-        mark = signature(staging.upper, since)
+        mark = signature(staging.upper)
+        if self._epoch is not None:
+            since = min(since, self._epoch)  # later mtimes are clamped in the layers that are known
         for candidate in layers.candidates(parent, mark):
             if same_result(layers.diff_path(candidate), staging.upper, since=since):
                 return candidate, True
