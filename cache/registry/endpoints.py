@@ -20,7 +20,7 @@ class RegistrySettings:
     """What the configuration says of one registry (`[registries."NAME"]`).
 
     `mirrors`: hosts or URLs, asked first, in order. `insecure`: plain HTTP and any certificate are taken.
-    `ca`: a file of certificate authorities (PEM) trusted for this registry besides the system's.
+    `ca`: a file of certificate authorities (PEM), trusted for this registry in place of the system's.
     """
 
     mirrors: tuple[str, ...] = ()
@@ -91,4 +91,6 @@ def _endpoint(
     """
     insecure = settings.insecure or (settings.ca is None and is_loopback(host_of(host)))
     schemes = (scheme,) if scheme else ("https", "http") if insecure else ("https",)
-    return Endpoint(registry, host, prefix, schemes, Tls(not insecure, settings.ca), is_mirror)
+    return Endpoint(
+        registry, host, prefix, schemes, Tls(not insecure, settings.ca, system=settings.ca is None), is_mirror
+    )

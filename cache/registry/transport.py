@@ -26,10 +26,11 @@ CHUNK = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How a server's certificate is checked: against the system's authorities, and those in the file `ca`."""
+    """How a server's certificate is checked: against the authorities in the file `ca`, and the system's."""
 
     verify: bool = True
     ca: str | None = None
+    system: bool = True
 
 
 VERIFIED = Tls()
@@ -205,7 +206,7 @@ def _tls_settings(tls: Tls) -> dict[str, Any]:
 
     import urllib3
 
-    context = ssl.create_default_context()
+    context = ssl.create_default_context() if tls.system else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     if tls.ca is not None:
         try:
             context.load_verify_locations(cafile=tls.ca)

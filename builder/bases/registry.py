@@ -1,0 +1,80 @@
+"""FROM name[:tag][@digest]: from the store, else from a registry or its mirrors."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from builder.bases.base import BaseImage, BaseRequest, Surroundings, refuse_options
+from builder.bases.images import find, keep, read_config
+from cache.oci.reference import Reference
+
+if TYPE_CHECKING:
+    from cache.registry.client import RegistryClient
+
+_CONFIG_LIMIT = 16 * 1024 * 1024
+
+
+class RegistryTransport:
+    """Bases from registries. The client, with what it has learnt, is kept from one base to the next."""
+
+    def __init__(self, around: Surroundings) -> None:
+        self._around = around
+        self._client: RegistryClient | None = None
+
+    def resolve(self, request: BaseRequest) -> BaseImage:
+        """Return the image that the request's location names on its platform.
+
+        The store is asked first, unless `pull` is set. Raises FormatError, RegistryError, StoreError.
+        """
+        refuse_options(request, "an image of a registry")
+        reference = Reference.parse(request.location)
+        if not request.pull:
+            known = find(self._around.store, str(reference), request.platform)
+            if known is not None:
+                return known
+        return self._pull(reference, request)
+
+    def close(self) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
+
+    def _pull(self, reference: Reference, request: BaseRequest) -> BaseImage:
+        from builder.bases.downloads import Downloads
+        from builder.bases.ingest import ingest
+
+        around, client, name = self._around, self._connect(), reference.familiar
+        resolved = client.resolve(reference, request.platform)
+        data = client.blob_bytes(reference, resolved.manifest.config, _CONFIG_LIMIT)
+        config = read_config(data, len(resolved.manifest.layers), name)
+        supply = Downloads(around, client, reference, resolved.manifest.layers, self._abandon)
+        ingest(around.store, around.emit, name, config.diff_ids, supply)
+        digest = resolved.descriptor.digest
+        pinned = [
+            Reference(reference.registry, reference.repository, None, each)
+            for each in (resolved.named, digest)
+        ]
+        names = (str(reference), *map(str, pinned))
+        return keep(around, data, config, names=names, platform=request.platform, digest=digest)
+
+    def _connect(self) -> RegistryClient:
+        if self._client is None:
+            from builder.version import VERSION
+            from cache.registry.client import RegistryClient
+            from cache.registry.credentials import StoredCredentials
+            from cache.registry.transport import UrllibTransport
+
+            environ = self._around.environ
+            self._client = RegistryClient(
+                UrllibTransport(user_agent=f"pybuild/{VERSION}", environ=environ),
+                registries=self._around.registries,
+                credentials=StoredCredentials(environ),
+            )
+        return self._client
+
+    def _abandon(self) -> None:
+        """Stop all downloads at once. The next pull begins with a new client."""
+        client, self._client = self._client, None
+        if client is not None:
+            client.stop()
+            client.close()
