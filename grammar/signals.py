@@ -17,9 +17,9 @@ _REALTIME = {"RTMIN+": 15, "RTMAX-": 14}
 
 
 def is_signal(text: str) -> bool:
-    """Return whether `text` is a signal's number (1 to 64) or its name, with or without SIG."""
+    """Return whether `text` is a signal's name, with or without SIG, or a number: Docker takes any but 0."""
     if text.isascii() and text.isdecimal():
-        return len(text) < 3 and 1 <= int(text) <= 64
+        return len(text) < 10 and int(text) > 0
     name = text.upper().removeprefix("SIG")
     base, number = name[:6], name[6:]
     if base in _REALTIME and number.isascii() and number.isdecimal():
