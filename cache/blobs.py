@@ -243,6 +243,11 @@ class BlobWriter:
         self.size += len(data)
         return len(data)
 
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return at most `size` of the bytes written so far, from `offset` on: for a reader that follows."""
+        with storing("reading a blob"):
+            return os.pread(self._fd, size, offset)
+
     @property
     def digest(self) -> Digest:
         """The digest of what was written so far."""
