@@ -118,7 +118,7 @@ class _Instruction:
         """Take the instruction's name, and the flags behind it."""
         match = _WORD.search(self.text, self.pos, self.end)
         assert match is not None, "a logical line is not blank"
-        keyword = match[0].upper()
+        keyword = match[0].upper() if match[0].isascii() else match[0]
         self.logical.keyword = keyword
         known = keyword in KEYWORDS
         span = self.logical.span(*match.span())
