@@ -55,7 +55,9 @@ class Built:
 
 
 BaseResolver = Callable[[ImageBase, str], StageResult]
-"""From an image base, and the directory that relative paths in it are meant from, to what stands in the store."""
+"""From an image base, and the directory that relative paths in it are meant from, to what stands in the
+store.
+"""
 
 
 class Build:
@@ -92,6 +94,7 @@ class Build:
         )
         result = self._recipe(recipe, context, options, ())
         image_id = self._store.images.put(result.image.to_json())
+        self._store.memo.put("base", image_id, (result.base or "").encode())
         self._store.records.touch(self._cache.used)
         # Before names: a name must not outlive, in a power cut, what it names.
         self._store.sync()

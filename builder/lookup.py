@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from builder.errors import UsageError
 from builder.bases.base import chain_of
+from builder.errors import UsageError
 from cache.oci.digest import ChainID, Digest
 from cache.oci.spec import ImageConfig
 

@@ -15,7 +15,8 @@ from builder.errors import UsageError
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from builder.build import Build, Settings
+    from builder.bases.base import BaseTransport
+    from builder.build import Build, Built, Settings
     from builder.config import Config
     from builder.events import Emit
     from builder.executor import Executor
@@ -58,7 +59,7 @@ class Session:
         if self._executor is None:
             from builder.sandbox import Sandbox
 
-            self._executor = Sandbox(self.store.root)
+            self._executor = Sandbox()
         return self._executor
 
     def display(self, mode: str | None, *, explain: bool = False) -> Display:
@@ -134,12 +135,11 @@ class BaseResolver:
 
     def __call__(self, base: ImageBase, directory: str) -> StageResult:
         """Return the image of `base`, in the store by then."""
+        from builder.bases import split_scheme
         from builder.bases.base import BaseRequest
         from builder.stage import StageResult
 
-        scheme, mark, location = base.reference.partition("://")
-        if not mark:
-            scheme, location = "docker", base.reference
+        scheme, location = split_scheme(base.reference)
         request = BaseRequest(location, base.platform, base.options, self._pull, directory or ".")
         found = self._transport(scheme).resolve(request)
         return StageResult(found.chain_id, found.config, found.created)

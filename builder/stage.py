@@ -20,6 +20,7 @@ from builder.steps import (
     CopyStep,
     ExecStep,
     PlannedStage,
+    StageBase,
     Step,
     TestStep,
     WorkdirStep,
@@ -42,6 +43,7 @@ class StageResult:
     chain_id: ChainID | None
     image: ImageConfig
     newest: int
+    base: ChainID | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +99,7 @@ class StageRun:
             number += 1
             self._step(step, number, len(real))
         around.emit(StageFinished(stage.name, self._chain_id or ""))
-        return StageResult(self._chain_id, self._image(), self._newest)
+        return StageResult(self._chain_id, self._image(), self._newest, self._base_chain())
 
     def _step(self, step: Step, number: int, total: int) -> None:
         keyword = step.text.partition(" ")[0]
@@ -255,6 +257,10 @@ class StageRun:
     def _time(self, created: int) -> int:
         return created if self._around.epoch is None else self._around.epoch
 
+    def _base_chain(self) -> ChainID | None:
+        # A stage upon a stage stands on what that one stands on.
+        return self._base.base if isinstance(self._stage.base, StageBase) else self._base.chain_id
+
     def _image(self) -> ImageConfig:
         return assemble(
             self._base.image,
@@ -289,7 +295,7 @@ class _MountedRoot:
 
 
 def _describe(base: Base) -> str:
-    from builder.steps import ImageBase, RecipeBase, StageBase
+    from builder.steps import ImageBase, RecipeBase
 
     if isinstance(base, ImageBase):
         return base.reference

@@ -47,8 +47,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if report.items and not args.quiet:
         rows = [
-            (item.kind, item.identity[:26], ago(item.used), human_size(item.size))
-            for item in report.items
+            (item.kind, item.identity[:26], ago(item.used), human_size(item.size)) for item in report.items
         ]
         print_table(("KIND", "ID", "LAST USED", "SIZE"), rows)
     verb = "would free" if args.dry_run else "freed"

@@ -1,0 +1,111 @@
+"""Build a recipe twice in fresh stores with one epoch, and name the files that differ, and how.
+
+Exit code 0: both gave the same image id. 1: they did not. The epoch is SOURCE_DATE_EPOCH, else that of the
+commit, else now.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from typing import TYPE_CHECKING
+
+from builder.bases.base import chain_of
+from builder.commands.build import add_build_options, find_recipe
+from builder.commands.diff import open_chain
+from builder.difference import differences
+from builder.session import Session, open_session
+
+if TYPE_CHECKING:
+    from builder.build import Built
+    from builder.events import Emit
+
+_ONLY = {"A": "only in the second", "D": "only in the first"}
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to `parser`."""
+    parser.add_argument(
+        "recipe", nargs="?", metavar="RECIPE", help="the recipe, or a directory with a Dockerfile"
+    )
+    parser.add_argument("context_", nargs="?", metavar="CONTEXT", help="the directory that COPY reads")
+    add_build_options(parser)
+    parser.add_argument(
+        "--progress", choices=("auto", "tty", "plain", "json", "quiet"), help="how to show what goes on"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; return the exit code."""
+    from builder.cli import ERRORS
+    from builder.epoch import find_epoch
+    from builder.excerpts import failure
+
+    recipe, context = find_recipe(args)
+    with open_session(args) as outer, outer.store.stage() as staging:
+        given = args.timestamps or outer.config.timestamps or "clamp"
+        epoch = find_epoch(given, context)
+        args.timestamps = str(int(time.time()) if epoch is None else epoch)
+        with (
+            Session(outer.config, staging.path + "/first") as first,
+            Session(outer.config, staging.path + "/second") as second,
+            outer.display(args.progress or outer.config.progress) as display,
+        ):
+            try:
+                one = _build(first, recipe, context, args, display.emit)
+                # A second later at least: what takes the clock into its files must be caught.
+                time.sleep(1.1)
+                other = _build(second, recipe, context, args, display.emit)
+            except ERRORS as error:
+                event = failure(error)
+                display.emit(event)
+                return event.exit_code
+            return _report(first, one, second, other)
+
+
+def _build(session: Session, recipe: str, context: str, args: argparse.Namespace, emit: Emit) -> Built:
+    return session.prepare(args, context, emit).run(recipe, context)
+
+
+def _report(first: Session, one: Built, second: Session, other: Built) -> int:
+    sys.stderr.flush()
+    if one.image_id == other.image_id:
+        print(f"the same image both times: {one.image_id}")
+        return 0
+    print(f"two builds gave two images: {one.image_id} and {other.image_id}")
+    if len(one.config.diff_ids) != len(other.config.diff_ids):
+        print(f"layers: {len(one.config.diff_ids)} and {len(other.config.diff_ids)}")
+        return 1
+    lines = [entry.created_by for entry in one.config.history if not entry.empty_layer]
+    for index, pair in enumerate(zip(one.config.diff_ids, other.config.diff_ids, strict=True)):
+        if pair[0] != pair[1]:
+            print(f"layer {index + 1}, by {' '.join(lines[index].split())[:90]}:")
+            _compare(first, one, second, other, index)
+    if one.config.diff_ids == other.config.diff_ids:
+        print("the layers are the same; the configs differ")
+    return 1
+
+
+def _compare(first: Session, one: Built, second: Session, other: Built, index: int) -> None:
+    """Print the files of that layer that differ: those of the states up to it, less those of the states
+    below.
+    """
+    below = _differing(first, one, second, other, index) if index else {}
+    for path, line in _differing(first, one, second, other, index + 1).items():
+        if below.get(path) != line:
+            print("  " + line)
+
+
+def _differing(first: Session, one: Built, second: Session, other: Built, count: int) -> dict[str, str]:
+    old = open_chain(first.store, chain_of(one.config.diff_ids[:count]))
+    new = open_chain(second.store, chain_of(other.config.diff_ids[:count]))
+    try:
+        found = differences(old, new, times=True)
+        return {
+            d.path: f"{d.path}: {d.how or ('only in the second' if d.kind == 'A' else 'only in the first')}"
+            for d in found
+        }
+    finally:
+        old.close()
+        new.close()
