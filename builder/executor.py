@@ -1,6 +1,8 @@
-"""What runs a step's command: the values that go in and come out, and the protocol. Nothing here touches the host.
+"""What runs a step's command: the values that go in and come out, and the protocol. Nothing here touches the
+host.
 
-builder/sandbox.py is the executor of Linux namespaces. Another one (a remote worker, a microVM) has the same three calls.
+builder/sandbox.py is the executor of Linux namespaces. Another one (a remote worker, a microVM) has the same
+three calls.
 """
 
 from __future__ import annotations
@@ -15,11 +17,14 @@ from builder.overlay import Overlay
 Stream = Literal["stdout", "stderr"]
 
 Output = Callable[[Stream, bytes], None]
-"""Where a command's output goes, in pieces cut anywhere. Called in the thread that waits; what it raises ends the step."""
+"""Where a command's output goes, in pieces cut anywhere. Called in the thread that waits; what it raises
+ends the step.
+"""
 
 
 class CommandError(StepFailed):
-    """The command could not be started. `status` is what a shell would give: 127 not found, 126 found but not runnable.
+    """The command could not be started. `status` is what a shell would give: 127 not found, 126 found but not
+    runnable.
 
     Codes: step/not-found, step/not-executable, step/user (no such user or group), step/workdir, step/mount.
     """
@@ -29,13 +34,14 @@ class CommandError(StepFailed):
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A mount that a step sees and its layer does not. No mount point is left behind, and no parent made for it.
+    """A mount that a step sees and its layer does not. No mount point is left behind, and no parent made for
+    it.
 
-    kind: `bind` shows `source`: a path on the host; an open mount or directory fd, which stays the caller's; or an
-    Overlay, which is mounted for this step alone. `subpath` picks a file or directory in it, resolved inside of it: no
-    symbolic link leads out. `tmpfs` is an empty file system in memory, `file` a regular file in memory that holds `data`
-    (which never gets to disk). Owner, mode and size are of a tmpfs or file; size in bytes, None for half of the memory.
-    A relative target is relative to the request's workdir.
+    kind: `bind` shows `source`: a path on the host; an open mount or directory fd, which stays the caller's;
+    or an Overlay, which is mounted for this step alone. `subpath` picks a file or directory in it, resolved
+    inside of it: no symbolic link leads out. `tmpfs` is an empty file system in memory, `file` a regular file
+    in memory that holds `data` (which never gets to disk). Owner, mode and size are of a tmpfs or file; size
+    in bytes, None for half of the memory. A relative target is relative to the request's workdir.
     """
 
     kind: Literal["bind", "tmpfs", "file"]
@@ -54,20 +60,20 @@ class Mount:
 class ExecRequest:
     """A command, and the root file system and surroundings that it gets.
 
-    lower: absolute directories, top first; upper and work: on one file system, work empty; both None for a root that
-    nothing can be written to. Afterwards upper holds what the command wrote, and only that.
-    root: `overlay` for the above, `host` to run a program of this host (mmdebstrap): its whole tree read-only but for
-    the bind mounts given, a private /tmp, and every capability.
-    user: as USER takes it: name, uid, name:group, uid:gid; empty for root. Names are looked up in the root's own
-    /etc/passwd and /etc/group. workdir is made if it is missing, as Docker does.
+    lower: absolute directories, top first; upper and work: on one file system, work empty; both None for a
+    root that nothing can be written to. Afterwards upper holds what the command wrote, and only that.
+    root: `overlay` for the above, `host` to run a program of this host (mmdebstrap): its whole tree read-only
+    but for the bind mounts given, a private /tmp, and every capability.
+    user: as USER takes it: name, uid, name:group, uid:gid; empty for root. Names are looked up in the root's
+    own /etc/passwd and /etc/group. workdir is made if it is missing, as Docker does.
     network: `host`, or `none` for an interface lo and nothing else.
     extra_hosts: (name, address) pairs for /etc/hosts.
-    stdin: bytes, an open fd that stays the caller's, or None for /dev/null. tty: a pseudo-terminal in place of the
-    pipes; its output is reported as stdout. stdio: three fds that the command inherits as they are, instead of all that.
-    privileged: every capability, no seccomp filter, nothing masked, the host's devices (`--security=insecure`).
-    capabilities: names without CAP_, None for Docker's default. no_new_privileges: setuid programs gain nothing.
-    rlimits: (name as in `ulimits`, such as "nofile"; soft; hard; -1 for no limit).
-    shm_size: of /dev/shm, in bytes. timeout: seconds until the command is killed, None for never.
+    stdin: bytes, an open fd that stays the caller's, or None for /dev/null. tty: a pseudo-terminal in place
+    of the pipes; its output is reported as stdout. stdio: three fds that the command inherits as they are,
+    instead of all that. privileged: every capability, no seccomp filter, nothing masked, the host's devices
+    (`--security=insecure`). capabilities: names without CAP_, None for Docker's default. no_new_privileges:
+    setuid programs gain nothing. rlimits: (name as in `ulimits`, such as "nofile"; soft; hard; -1 for no
+    limit). shm_size: of /dev/shm, in bytes. timeout: seconds until the command is killed, None for never.
     """
 
     argv: tuple[str, ...]
@@ -96,9 +102,11 @@ class ExecRequest:
 
 @dataclass(frozen=True, slots=True)
 class ExecResult:
-    """How a command ended: its exit code, or 128 + n for signal n; wall seconds; whether its timeout killed it.
+    """How a command ended: its exit code, or 128 + n for signal n; wall seconds; whether its timeout killed
+    it.
 
-    stubs: mount points, absolute paths in the root, that had to be made in the upper directory. They are gone from it.
+    stubs: mount points, absolute paths in the root, that had to be made in the upper directory. They are gone
+    from it.
     """
 
     status: int
@@ -108,10 +116,14 @@ class ExecResult:
 
 
 class Running(Protocol):
-    """A command that was started. Its output is read while somebody waits; nobody else may wait at the same time."""
+    """A command that was started. Its output is read while somebody waits; nobody else may wait at the
+    same time.
+    """
 
     def wait(self) -> ExecResult:
-        """Read the output until the command has ended and everything it left running is dead. Raises CommandError."""
+        """Read the output until the command has ended and everything it left running is dead. Raises
+        CommandError.
+        """
 
     def kill(self, signal: int) -> None:
         """Send `signal` to the command; SIGKILL ends all of its processes. From any thread, at any time."""

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-MAX_LOWERS = 500
-"""The kernel's OVL_MAX_STACK."""
-
-
-OPTIONS = ("redirect_dir=nofollow", "index=off", "metacopy=off", "xino=off")
-"""Each layer must be whole by itself: no redirects or metadata-only copies into the layers below it. An index and xino
-serve NFS export and persistent inode numbers, which a build does not need. `volatile` (kernel 5.10) leaves out the
-sync of the whole upper file system that each unmount would cost; the store syncs once a build."""
-
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """Directories united: `lower` are absolute paths, top first; `upper` takes the writes, None for a read-only mount.
+    """Directories united: `lower` are absolute paths, top first; `upper` takes the writes, None for a
+    read-only mount.
 
-    `work` must be on upper's file system and must be a new one for each mount: a volatile overlay marks it as used, and
-    the kernel then refuses it.
+    `work` must be on upper's file system, and a new one for each mount: a volatile overlay marks it as used,
+    and the kernel refuses it from then on.
     """
 
     lower: tuple[str, ...]
@@ -27,9 +19,24 @@ class Overlay:
     work: str | None = None
 
     def describe(self) -> str:
-        """Return the mount in the words of mount(8), for messages and --dry-run."""
+        """Return the mount in the words of mount(8), for messages."""
+        from builder.mounts import OVERLAY_OPTIONS
+
         words = [f"lowerdir+={path}" for path in self.lower]
         if self.upper is not None:
-            words += [f"upperdir={self.upper}", f"workdir={self.work}"]
-        words += OPTIONS if self.upper is None else (*OPTIONS, "volatile")
+            words += [f"upperdir={self.upper}", f"workdir={self.work}", "volatile"]
+        words += [f"{key}={value}" for key, value in OVERLAY_OPTIONS]
         return "mount -t overlay -o " + ",".join(words)
+
+
+def detached(overlay: Overlay) -> int:
+    """Mount `overlay` nowhere: return an fd that serves as a directory (dir_fd, /proc/self/fd/N) and as a
+    mount.
+
+    No process sees it in a mount table, and it is unmounted when the last copy of the fd is closed. It takes
+    up to 999 lowers, of which the kernel stacks 500 and the rest is an overlay of its own. Needs root. Raises
+    HostError.
+    """
+    from builder import mounts
+
+    return mounts.overlay(overlay.lower, overlay.upper, overlay.work)

@@ -1,0 +1,134 @@
+"""Pid 1 of a sandbox: enters new namespaces, builds the root, starts the command, reaps, and kills what is
+left.
+
+It is a child of the launcher. What it has to say goes to the builder through a socket, as builder/reports.py
+has it. The command shares its pid namespace with this process, but has no way into it: it lacks the
+capabilities to trace it or to read its /proc directory, and the kernel delivers no signal to it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import socket
+import struct
+from typing import TYPE_CHECKING, NoReturn
+
+from builder import hostroot, linux, mounts, network, process, reports, rootfs, wire
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from builder.executor import ExecRequest
+
+_TIOCSPTLCK = 0x40045431
+_TIOCGPTN = 0x80045430
+_TIOCGPTPEER = 0x5441
+_LAST_FD = 0xFFFFFFFF
+
+
+def run(control: socket.socket, payload: int, fds: Sequence[int], launcher: int) -> NoReturn:
+    """Carry out the request in the memfd `payload`, and exit. `launcher` is the launcher's pidfd."""
+    try:
+        _depend_on(launcher)
+        request, standard = wire.decode(os.pread(payload, os.fstat(payload).st_size, 0), fds)
+        _enter_root(request)
+        command = _start(request, _standard(request, standard, control), control)
+        linux.close_range(3, control.fileno() - 1)
+        linux.close_range(control.fileno() + 1, _LAST_FD)
+        reports.send(control, (reports.EXIT, reap(command)))
+    except BaseException as error:
+        reports.send_error(control, error)
+    finally:
+        os._exit(0)
+
+
+def _depend_on(launcher: int) -> None:
+    """Die with the launcher; with this process, the kernel kills everything in the pid namespace."""
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the launcher ignores it, so that the kernel reaps for it
+    linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+    poll = select.poll()
+    poll.register(launcher, select.POLLIN)
+    if poll.poll(0):  # it died before the signal was asked for
+        os._exit(0)
+    linux.prctl(linux.PR_SET_DUMPABLE, 0)
+    linux.prctl(linux.PR_SET_NAME, b"pybuild-init\0")
+
+
+def _enter_root(request: ExecRequest) -> None:
+    sources = rootfs.clone_sources(request)
+    flags = linux.CLONE_NEWNS | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWCGROUP
+    linux.unshare(flags | (linux.CLONE_NEWNET if request.network == "none" else 0))
+    linux.mount("", "/", "", linux.MS_REC | linux.MS_PRIVATE)
+    if request.network == "none":
+        network.loopback_up()
+    linux.sethostname(request.hostname)
+    linux.join_new_session_keyring()
+    os.umask(0o022)
+    (hostroot if request.root == "host" else rootfs).build(request, sources)
+
+
+def _standard(
+    request: ExecRequest, standard: Sequence[int | None], control: socket.socket
+) -> tuple[int, int, int]:
+    """Return the command's three standard streams."""
+    if request.tty:
+        terminal = _terminal(control, request.root == "overlay")
+        return terminal, terminal, terminal
+    stdin, stdout, stderr = standard
+    return _open(stdin), _open(stdout), _open(stderr)
+
+
+def _open(fd: int | None) -> int:
+    """/dev/null is the sandbox's own: through an fd of the host's, a command could change its mode there."""
+    return os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC) if fd is None else fd
+
+
+def _terminal(control: socket.socket, console: bool) -> int:
+    """Make a pseudo-terminal in the sandbox's own devpts, so that it has a name there; pass its master to
+    the builder.
+    """
+    master = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
+    slave = int(fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
+    if console:
+        (number,) = struct.unpack("i", fcntl.ioctl(master, _TIOCGPTN, struct.pack("i", 0)))
+        mounts.attach(mounts.clone(linux.AT_FDCWD, f"/dev/pts/{number}"), os.open("/dev/console", os.O_PATH))
+    reports.send(control, (reports.TERMINAL,), master)
+    os.close(master)
+    return slave
+
+
+def _start(request: ExecRequest, stdio: tuple[int, int, int], control: socket.socket) -> int:
+    """Fork the command; return its pid."""
+    command = os.fork()
+    if command == 0:
+        try:
+            process.become(request, stdio)
+        except BaseException as error:
+            reports.send_error(control, error)
+        finally:
+            os._exit(127)
+    pidfd = os.pidfd_open(command)
+    reports.send(control, (reports.RUNNING,), pidfd)
+    return command
+
+
+def reap(command: int) -> int:
+    """Wait for `command`, reaping whatever else ends, then kill the rest. Return its exit code, or 128 +
+    n.
+    """
+    while True:
+        pid, status = os.waitpid(-1, 0)
+        if pid == command:
+            break
+    try:
+        os.kill(-1, signal.SIGKILL)  # all of this namespace, but for this process
+        while True:
+            os.waitpid(-1, 0)
+    except (ProcessLookupError, ChildProcessError):
+        pass
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code

@@ -1,0 +1,153 @@
+"""A small process that forks for each step, and dies with the builder. See docs/decisions/launcher.md.
+
+fork(2) copies the page tables of its caller, and a builder that has parsed, planned and decompressed is
+large. The launcher is a fresh interpreter without site packages, with nothing of the builder's memory in it
+and none of its fds.
+"""
+
+from __future__ import annotations
+
+import array
+import gc
+import os
+import socket
+import sys
+from contextlib import suppress
+from typing import TYPE_CHECKING, NoReturn
+
+from builder.errors import HostError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_MOST_FDS = 253  # SCM_MAX_FD
+_BOOTSTRAP = (
+    "import sys; sys.path.append(sys.argv[1]); from builder.launcher import serve; serve(int(sys.argv[2]))"
+)
+_CHANNEL = 3
+
+
+class Launcher:
+    """The builder's end. Every method is safe from several threads at once."""
+
+    def __init__(self, pid: int, channel: socket.socket) -> None:
+        self._pid = pid
+        self._channel = channel
+
+    @classmethod
+    def start(cls) -> Launcher:
+        """Start the process; does not wait for it. Raises HostError without root."""
+        if os.geteuid() != 0:
+            from builder.reports import PRIVILEGES_HINT
+
+            raise HostError("running steps needs root", code="host/privileges", hint=PRIVILEGES_HINT)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            return cls(_spawn(theirs.fileno()), ours)
+
+    def submit(self, control: int, payload: int, fds: Sequence[int]) -> None:
+        """Have a sandbox made of the request in the memfd `payload`; it reports through `control`. All fds
+        are copied.
+
+        Raises HostError if the launcher is gone.
+        """
+        if len(fds) > _MOST_FDS - 2:
+            raise HostError(f"{len(fds)} open files cannot be passed to one step", code="host/sandbox")
+        rights = array.array("i", [control, payload, *fds])
+        try:
+            self._channel.sendmsg(
+                [b"!"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], socket.MSG_NOSIGNAL
+            )
+        except OSError as error:
+            raise HostError(f"the launcher of steps is gone: {error.strerror}", code="host/sandbox") from None
+
+    def close(self) -> None:
+        """End the process, and with it every sandbox."""
+        if self._channel.fileno() < 0:
+            return
+        self._channel.close()
+        with suppress(ChildProcessError):  # somebody else reaped it
+            os.waitpid(self._pid, 0)
+
+
+def _spawn(channel: int) -> int:
+    """Start a fresh interpreter with `channel` as its fd 3, and nothing of ours but the search path of
+    libraries.
+    """
+    import signal
+
+    environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    argv = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOTSTRAP, root, str(_CHANNEL)]
+    null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
+    return os.posix_spawn(
+        sys.executable,
+        argv,
+        environment,
+        file_actions=[(os.POSIX_SPAWN_DUP2, channel, _CHANNEL), *null],
+        setsigmask=[],
+        setsigdef=signal.valid_signals(),
+    )
+
+
+def serve(fd: int) -> NoReturn:
+    """Be the launcher: fork a sandbox for each request until the builder is gone."""
+    import signal
+
+    from builder import capabilities, linux, seccomp
+
+    os.chdir("/")
+    os.setsid()  # no signal from the builder's terminal: it is the builder that decides what a Ctrl-C means
+    linux.close_range(fd + 1, 0xFFFFFFFF)
+    linux.prctl(linux.PR_SET_NAME, b"pybuild-launch\0")
+    linux.prctl(linux.PR_SET_DUMPABLE, 0)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel reaps
+    seccomp.compile_filter(os.uname().machine, capabilities.DEFAULT)
+    channel = socket.socket(fileno=fd)
+    channel.set_inheritable(False)
+    namespace = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+    own = os.pidfd_open(os.getpid())
+    gc.collect()
+    gc.freeze()
+    gc.disable()  # a collection would write to pages that parent and child share
+    while True:
+        fds = _receive(channel)
+        if not fds:
+            os._exit(0)
+        _launch(fds, namespace, own, channel)
+
+
+def _receive(channel: socket.socket) -> list[int]:
+    """Return the fds of the next request; none when the builder is gone."""
+    data, ancillary, _, _ = channel.recvmsg(1, socket.CMSG_SPACE(4 * _MOST_FDS), socket.MSG_CMSG_CLOEXEC)
+    fds = array.array("i")
+    for _, _, content in ancillary:
+        fds.frombytes(content)
+    return fds.tolist() if data else []
+
+
+def _launch(fds: list[int], namespace: int, own: int, channel: socket.socket) -> None:
+    """Fork pid 1 of a new pid namespace for the request, and tell the builder its pidfd."""
+    from builder import init, linux, reports
+
+    control = socket.socket(fileno=fds[0])
+    try:
+        # The next child is the first process of a new namespace; this process itself stays where it is.
+        linux.unshare(linux.CLONE_NEWPID)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                channel.close()
+                init.run(control, fds[1], fds[2:], own)
+        finally:
+            linux.setns(namespace, linux.CLONE_NEWPID)
+        with suppress(ProcessLookupError):  # it has ended already, and said how
+            pidfd = os.pidfd_open(pid)
+            reports.send(control, (reports.STARTED,), pidfd)
+            os.close(pidfd)
+    except Exception as error:
+        reports.send_error(control, error)
+    finally:
+        control.close()
+        for fd in fds[1:]:
+            os.close(fd)

@@ -1,0 +1,171 @@
+"""The process that becomes a step's command: its user, limits, capabilities and filter, then execve.
+
+Runs as a child of pid 1 of the sandbox, with the step's root. What goes wrong is raised as StepFailed, with
+the code that a shell would give and in Docker's words.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import resource
+import signal
+import stat
+import termios
+from typing import TYPE_CHECKING, NoReturn
+
+from builder import capabilities, linux, seccomp
+from builder.errors import StepFailed
+from builder.users import Identity, identify, read
+
+if TYPE_CHECKING:
+    from builder.executor import ExecRequest
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_SPEC_ALLOW = (
+    4  # SECCOMP_FILTER_FLAG_SPEC_ALLOW: no mitigation that slows down the whole process, as runc has it
+)
+
+
+def become(request: ExecRequest, stdio: tuple[int, int, int]) -> NoReturn:
+    """Turn this process into the request's command. Raises StepFailed if that cannot be."""
+    identity = identify(request.user, read("/etc/passwd"), read("/etc/group"))
+    os.setsid()
+    if request.tty:
+        fcntl.ioctl(stdio[0], termios.TIOCSCTTY, 0)
+    _hand_over(stdio, identity[0])
+    for target, fd in enumerate(stdio):
+        os.dup2(fd, target)
+    for number in (
+        signal.SIGPIPE,
+        signal.SIGXFSZ,
+    ):  # the interpreter ignores them, and a program would inherit that
+        signal.signal(number, signal.SIG_DFL)
+    os.umask(0o022)
+    _limit(request)
+    _change_directory(request.workdir)
+    _confine(request)
+    _change_user(identity)
+    execute(request.argv, _environment(request, identity))
+
+
+def _hand_over(stdio: tuple[int, int, int], uid: int) -> None:
+    """Give pipes and terminal to the user, who could not open /dev/stdout otherwise (runc does the same)."""
+    for fd in set(stdio):
+        mode = os.fstat(fd).st_mode
+        if uid and (stat.S_ISFIFO(mode) or os.isatty(fd)):
+            os.fchown(fd, uid, -1)
+
+
+def _limit(request: ExecRequest) -> None:
+    resource.setrlimit(
+        resource.RLIMIT_CORE, (0, 0)
+    )  # a core would be written by the host's handler, secrets in it
+    for name, soft, hard in request.rlimits:
+        number = getattr(resource, f"RLIMIT_{name.upper()}", None)
+        if not isinstance(number, int):
+            raise StepFailed(f"there is no limit named {name}", status=126, code="step/limit")
+        try:
+            resource.setrlimit(number, (soft, hard))
+        except (OSError, ValueError) as error:
+            raise StepFailed(
+                f"cannot set the limit {name} to {soft}:{hard}: {error}", status=126, code="step/limit"
+            ) from None
+
+
+def _change_directory(workdir: str) -> None:
+    path = os.path.join("/", workdir)
+    try:
+        os.makedirs(path, 0o755, exist_ok=True)
+        os.chdir(path)
+    except OSError as error:
+        raise StepFailed(
+            f"cannot change to the working directory {path}: {error.strerror}",
+            status=126,
+            code="step/workdir",
+        ) from None
+
+
+def _confine(request: ExecRequest) -> None:
+    """Lay down what the command may never do. This process keeps its capabilities until execve."""
+    names = capabilities.NAMES if request.privileged else request.capabilities
+    names = capabilities.DEFAULT if names is None else names
+    capabilities.limit(capabilities.mask(names))
+    if request.no_new_privileges:
+        linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
+    if request.seccomp and not request.privileged:
+        program = seccomp.compile_filter(os.uname().machine, names)
+        try:
+            linux.seccomp_filter(program, _SPEC_ALLOW)
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            linux.seccomp_filter(program, 0)
+
+
+def _change_user(identity: Identity) -> None:
+    uid, gid, groups, _ = identity
+    os.setgroups(groups)
+    os.setgid(gid)
+    os.setuid(uid)
+
+
+def _environment(request: ExecRequest, identity: Identity) -> dict[str, str]:
+    env = dict(request.env)
+    if not env.get("HOME"):
+        env["HOME"] = identity[3]
+    return env
+
+
+def execute(argv: tuple[str, ...], env: dict[str, str]) -> NoReturn:
+    """Replace this process by `argv`, found by the PATH in `env`. Raises StepFailed."""
+    if not argv or not argv[0]:
+        raise StepFailed("there is no command to run", status=127, code="step/not-found")
+    name = argv[0]
+    refused: OSError | None = None
+    for path in _candidates(name, env.get("PATH", DEFAULT_PATH)):
+        try:
+            os.execve(path, argv, env)
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR) and not os.path.isfile(path):
+                continue
+            error.filename = path
+            if error.errno != errno.EACCES:
+                raise _not_started(error) from None
+            refused = refused or error  # execvp(3) goes on, as a shell does
+        except ValueError as error:
+            raise StepFailed(f'exec: "{name}": {error}', status=126) from None
+    if refused is not None:
+        raise _not_started(refused)
+    where = (
+        "executable file not found in $PATH" if "/" not in name else f"stat {name}: no such file or directory"
+    )
+    raise StepFailed(f'exec: "{name}": {where}', status=127, code="step/not-found")
+
+
+def _candidates(name: str, path: str) -> list[str]:
+    if "/" in name:
+        return [name]
+    return [f"{directory}/{name}" for directory in path.split(":") if directory]
+
+
+def _not_started(error: OSError) -> StepFailed:
+    path = error.filename
+    if error.errno == errno.ENOENT:
+        return StepFailed(
+            f"exec {path}: no such file or directory",
+            status=127,
+            code="step/not-found",
+            hint="the file is there; what it needs to run, its `#!` interpreter or its ELF loader, is not",
+        )
+    if error.errno == errno.ENOEXEC:
+        return StepFailed(
+            f"exec {path}: exec format error",
+            status=126,
+            code="step/not-executable",
+            hint="it was built for another architecture, or it is a script without a `#!` line",
+        )
+    reason = "is a directory" if os.path.isdir(path) else str(error.strerror).lower()
+    return StepFailed(f'exec: "{path}": {reason}', status=126, code="step/not-executable")
