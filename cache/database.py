@@ -46,7 +46,7 @@ class Database:
         self._inhabited = inhabited
         self._lock = threading.RLock()
         self._connection: Connection | None = None
-        self._inode = (0, 0)
+        self._inode: tuple[int, int] | None = None
         self._errors: type[Exception] = Exception
 
     def read(self, statement: str, values: Sequence[object] = ()) -> list[Row]:
@@ -106,17 +106,17 @@ class Database:
         import _sqlite3
 
         self._errors = _sqlite3.Error
+        self._inode = _inode(self.path)
         connection: Connection = _sqlite3.connect(
             self.path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
         )
         try:
             connection.execute("PRAGMA synchronous = NORMAL")
             self._set_up(connection)
-            status = os.stat(self.path)
         except BaseException:
             connection.close()
             raise
-        self._inode = (status.st_dev, status.st_ino)
+        self._inode = _inode(self.path)
         self._connection = connection
         return connection
 
@@ -148,11 +148,7 @@ class Database:
 
         self.close()
         with self._scratch.lock("damaged-database"):
-            try:
-                status = os.stat(self.path)
-            except FileNotFoundError:
-                return
-            if self._inode not in ((0, 0), (status.st_dev, status.st_ino)):
+            if _inode(self.path) != self._inode:
                 return  # another process has done it
             aside = f"{self.path}.damaged-{time.strftime('%Y%m%dT%H%M%S')}-{os.getpid()}"
             try:
@@ -164,7 +160,6 @@ class Database:
                     f"{self.path} is damaged, and cannot be moved away: {error.strerror}",
                     hint=f"remove it: all but the image names can be made again ({self.path}*)",
                 ) from error
-        self._inode = (0, 0)
         names = _salvage(aside, "SELECT name, image, created FROM names")
         self._warn(
             f"{self.path} was damaged: it is kept as {os.path.basename(aside)}, step records begin anew, "
@@ -195,6 +190,14 @@ class Database:
         except OSError:
             return False
         return status.f_bavail * status.f_frsize < 1 << 20 or (status.f_files > 0 and status.f_favail == 0)
+
+
+def _inode(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _version(connection: Connection) -> int:

@@ -122,9 +122,10 @@ class Scratch:
         return Staging(target, fd)
 
     def sweep(self) -> list[str]:
-        """Remove what dead owners left, and return what could not be removed, with the reason."""
+        """Remove what dead owners left, and return what could not be removed, with the reason. Raises
+        OSError."""
         left = []
-        with storing("sweeping tmp/"), os.scandir(self.path) as entries:
+        with os.scandir(self.path) as entries:
             names = [entry.name for entry in entries]
         for name in names:
             try:
