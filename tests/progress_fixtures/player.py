@@ -54,13 +54,29 @@ def endless(emit: Emit) -> None:
     emit(StageStarted("build", "debian:bookworm", 3))
     emit(StepStarted(1, "build", 1, 3, "RUN configure", "java.rec", 1))
     emit(StepFinished(1, "cached", 0.0))
-    emit(StepStarted(2, "build", 2, 3, "RUN make everything that there is to make in this rather long line", "java.rec", 2))
+    emit(
+        StepStarted(
+            2,
+            "build",
+            2,
+            3,
+            "RUN make everything that there is to make in this rather long line",
+            "java.rec",
+            2,
+        )
+    )
     emit(StepRunning(2, "no record"))
     emit(StepStarted(3, "build", 3, 3, "RUN other", "java.rec", 3))
     emit(StepRunning(3, "no record"))
     emit(TransferStarted("t", "pulling debian", 50_000_000))
     for number in range(100_000):
-        emit(StepOutput(2, "stdout", b"compiling a file of a fairly long name, as they have in Java: number %d\n" % number))
+        emit(
+            StepOutput(
+                2,
+                "stdout",
+                b"compiling a file of a fairly long name, as they have in Java: number %d\n" % number,
+            )
+        )
         emit(TransferProgress("t", min(number * 100_000, 50_000_000)))
         time.sleep(0.02)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import subprocess
 import tempfile
@@ -15,7 +16,9 @@ from typing import Self
 class Screen:
     """Runs a command in a terminal of its own; the shell that ran it says how it ended, and goes on."""
 
-    def __init__(self, command: list[str], *, columns: int = 80, rows: int = 24, env: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, command: list[str], *, columns: int = 80, rows: int = 24, env: dict[str, str] | None = None
+    ) -> None:
         self._directory = tempfile.TemporaryDirectory(prefix="screen-")
         self._socket = os.path.join(self._directory.name, "tmux")
         words = shlex.join(["env", *(f"{name}={value}" for name, value in (env or {}).items()), *command])
@@ -25,7 +28,9 @@ class Screen:
         )  # fmt: skip
 
     def _tmux(self, *arguments: str) -> str:
-        environment = {name: value for name, value in os.environ.items() if name not in ("CI", "NO_COLOR", "TMUX")}
+        environment = {
+            name: value for name, value in os.environ.items() if name not in ("CI", "NO_COLOR", "TMUX")
+        }
         return subprocess.run(
             ["tmux", "-S", self._socket, *arguments],
             check=True,
@@ -51,10 +56,15 @@ class Screen:
 
     def ended(self) -> list[str]:
         """Wait for the command's end; return the lines, the last of which tells its exit code."""
-        return self.wait(lambda text: "ended with " in text)
+        return self.wait(lambda text: re.search(r"^ended with \d+$", text, re.M) is not None)
 
     def resize(self, columns: int, rows: int) -> None:
-        """Make the terminal larger or smaller."""
+        """Make the terminal larger or smaller.
+
+        tmux tells its program of the second of two changes in a row only after a quarter of a second, in which the
+        program draws for a terminal that is no more; no other terminal does that, so it is waited for.
+        """
+        time.sleep(0.5)
         self._tmux("resize-window", "-x", str(columns), "-y", str(rows))
 
     def type(self, *keys: str) -> None:
