@@ -1,0 +1,101 @@
+"""What all exporters share: what they are given, and how they fail."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from builder.errors import BuildError
+
+if TYPE_CHECKING:
+    from builder.events import Emit
+    from builder.exporters.output_spec import OutputSpec
+    from cache.layers import Layer
+    from cache.oci.digest import Digest
+    from cache.store import Store
+
+
+class OutputError(BuildError):
+    """An output could not be written: the disk is full, the place is not writable, the reader has gone."""
+
+    code = "output/error"
+    exit_code = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """An image of the store that is to go out: `names` are the canonical ones to go with it, `layers` the
+    lowest first."""
+
+    image_id: Digest
+    config: bytes
+    names: tuple[str, ...]
+    layers: tuple[Layer, ...]
+
+    @classmethod
+    def load(cls, store: Store, image_id: Digest, names: Iterable[str] = ()) -> Source:
+        """Return the image `image_id`. Raises StoreError (store/missing), StoreCorrupt, FormatError."""
+        from cache.oci.digest import ChainID
+        from cache.oci.reference import Reference
+        from cache.oci.spec import ImageConfig
+
+        config = store.images.get(image_id)
+        chain_id: ChainID | None = None
+        for diff_id in ImageConfig.from_json(config).diff_ids:
+            chain_id = ChainID.extend(chain_id, diff_id)
+        layers = () if chain_id is None else store.layers.chain(chain_id)
+        canonical = dict.fromkeys(str(Reference.parse(name)) for name in names)
+        return cls(image_id, config, tuple(canonical), layers)
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What was written: `size` in bytes, and the digest of the image's manifest where there is one."""
+
+    spec: OutputSpec
+    size: int
+    manifest: Digest | None = None
+
+
+class Exporter(Protocol):
+    """Writes an image as `spec` says. Raises OutputError, StoreError; then nothing is left of it."""
+
+    def __call__(self, source: Source, spec: OutputSpec, store: Store, emit: Emit, /) -> Output: ...
+
+
+@contextmanager
+def writing(dest: str) -> Iterator[None]:
+    """Context in which an OSError becomes the OutputError that says what is wrong with `dest`."""
+    try:
+        yield
+    except OSError as error:
+        raise output_error(error, dest) from error
+
+
+def output_error(error: OSError, dest: str) -> OutputError:
+    """Return the OutputError for an OSError met while writing to `dest`."""
+    shown = "standard output" if dest == "-" else dest
+    where = error.filename2 or error.filename
+    detail = (
+        f" ({os.fsdecode(where)})" if isinstance(where, (str, bytes)) and os.fsdecode(where) != dest else ""
+    )
+    hint = None
+    code = "output/error"
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint, code = "free some space, or name another dest", "output/full"
+    elif error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        code = "output/denied"
+    elif error.errno == errno.EPIPE:
+        hint, code = "the program that reads it has ended", "output/pipe"
+    elif error.errno == errno.EFBIG:
+        hint = "a limit on file sizes (ulimit -f), or of that file system"
+    return OutputError(f"cannot write to {shown}: {error.strerror or error}{detail}", hint=hint, code=code)
+
+
+def lowerdirs(store: Store, source: Source) -> tuple[str, ...]:
+    """Return the image's changesets, the topmost first."""
+    return tuple(store.layers.diff_path(layer) for layer in reversed(source.layers))
