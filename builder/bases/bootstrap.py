@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from builder.bases.apt import apt_settings
 from builder.bases.base import format_time
-from builder.bases.debian import KEYRING, host_mirrors, plan_sources
+from builder.bases.debian import host_mirrors, plan_sources
 from builder.bases.debian_cleanup import clean, has_file, write_file
+from builder.bases.keyring import load_keyring
 from builder.bases.release import fetch_releases
 from builder.errors import BaseError, HostError
 from builder.events import TransferFinished, TransferStarted
@@ -33,19 +34,24 @@ _TARGET = "/mnt"
 """Where the result is made, in the sandbox: apt's own user can read it, which it could not below the store.
 """
 
+_KEYS = "/tmp/keyrings"
+"""Where a keyring is that was given: for the same reason."""
+
 _LAST_LINES = 20
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY", "all_proxy", "ALL_PROXY")
 _IMAGE_KEYRING = "usr/share/keyrings/debian-archive-keyring.gpg"
 
 
 class Bootstrap:
-    """Makes one base. Raises HostError at once if mmdebstrap is missing. `version` is mmdebstrap's."""
+    """Makes one base. Raises HostError at once if mmdebstrap is missing. `version` is mmdebstrap's,
+    `keyring` what the suite has to be signed with."""
 
     def __init__(self, around: Surroundings, wish: Wish, platform: Platform) -> None:
         self._around = around
         self._wish = wish
         self._platform = platform.normalised()
         self._program = find_program(around.environ)
+        self.keyring = load_keyring(wish.keyring)
         self._apt = apt_settings(around.environ)
         self._environ = {**self._apt.proxies, **around.environ}
         self.version = _version(self._program)
@@ -58,7 +64,7 @@ class Bootstrap:
         sources = plan_sources(wish.suite, wish.mirrors, *host_mirrors())
         transport = UrllibTransport(user_agent=f"pybuild/{VERSION}", environ=self._environ)
         try:
-            found = fetch_releases(sources, wish.keyring, transport, self._environ)
+            found = fetch_releases(sources, self.keyring, transport, self._environ)
         finally:
             transport.close()
         known = [name for name in found[0].architectures if name != "all"]
@@ -72,62 +78,65 @@ class Bootstrap:
     def run(
         self, releases: Sequence[Release], previous: BaseImage | None
     ) -> tuple[bytes, ImageConfig] | None:
-        """Make the base of `releases`; return its image config, as bytes and as a value.
-
-        Its layer is published.
+        """Make the base of `releases`; return its image config as bytes and as a value, its layer published.
 
         None if the mirror has moved on meanwhile. If nothing but times differs from the base `previous`, it
         is that one again. Raises BaseError, HostError, StoreError.
         """
-        store = self._around.store
+        store, report = self._around.store, _Report(self._around, self._wish)
         with store.stage() as staging:
-            self._bootstrap(staging.upper, releases)
+            self._bootstrap(staging, releases, report)
+            report.tell("committing")
             if used_releases(staging.upper) != {release.digest for release in releases}:
                 return None
             self._finish(staging.upper, releases)
             epoch = max(release.date for release in releases)
             if previous is not None and self._is_same(previous, staging, epoch):
+                report.finish(0)
                 return store.images.get(previous.image_id), previous.config
             layer = store.layers.publish(None, staging, measure(staging.upper, clamp=epoch))
+        report.finish(layer.size)
         config = self._config(layer, epoch)
         return config.to_json(), config
 
-    def _bootstrap(self, target: str, releases: Sequence[Release]) -> None:
-        """Run mmdebstrap into the empty directory `target`.
-
-        SOURCE_DATE_EPOCH, which ends up in /etc/shadow, is the date of the suite alone: stable's moves at
-        point releases only, while its security updates are signed anew several times a day.
-        """
-        environ = {name: self._environ[name] for name in _PROXIES if name in self._environ}
-        environ |= {
-            "PATH": _PATH,
-            "HOME": "/root",
-            "LC_ALL": "C.UTF-8",
-            "SOURCE_DATE_EPOCH": str(releases[0].date),
-        }
+    def _bootstrap(self, staging: Staging, releases: Sequence[Release], report: _Report) -> None:
+        """Run mmdebstrap into the staging's empty upper directory. Raises BaseError if it fails."""
+        mounts = [Mount("bind", _TARGET, source=staging.upper)]
+        if not self.keyring.is_default:
+            keys = staging.path + "/keyrings"
+            os.mkdir(keys)
+            os.chmod(keys, 0o755)
+            write_file(keys, self.keyring.file_name, self.keyring.data)
+            mounts.append(Mount("bind", _KEYS, source=keys, read_only=True))
         request = ExecRequest(
             argv=self._argv(releases),
             root="host",
-            env=tuple(environ.items()),
-            mounts=(Mount("bind", _TARGET, source=target),),
+            privileged=True,
+            env=self._step_environ(releases),
+            mounts=tuple(mounts),
         )
-        report = _Report(self._around, self._wish)
         result = self._around.executor().run(request, report.output)
-        report.end()
         if result.status != 0:
             raise BaseError(
                 f"mmdebstrap failed with exit code {result.status}; its last lines:\n{report.last_lines()}",
                 code="base/mmdebstrap",
             )
 
+    def _step_environ(self, releases: Sequence[Release]) -> tuple[tuple[str, str], ...]:
+        """SOURCE_DATE_EPOCH, which gets into /etc/shadow, is the date of the suite alone.
+
+        That of stable moves at point releases only, while its security updates are signed anew several times
+        a day.
+        """
+        environ = {name: self._environ[name] for name in _PROXIES if name in self._environ}
+        environ |= {"PATH": _PATH, "HOME": "/root", "LC_ALL": "C.UTF-8"}
+        return (*environ.items(), ("SOURCE_DATE_EPOCH", str(releases[0].date)))
+
     def _argv(self, releases: Sequence[Release]) -> tuple[str, ...]:
-        wish = self._wish
+        wish, keyring = self._wish, self.keyring
         more = () if self._apt.check_valid_until else ("check-valid-until=no",)
         include = (f"--include={','.join(wish.include)}",) if wish.include else ()
-        lines = (
-            release.source.line(*_signed_by(release.source.options, wish.keyring), *more)
-            for release in releases
-        )
+        path = keyring.path if keyring.is_default else f"{_KEYS}/{keyring.file_name}"
         return (
             self._program,
             "--mode=root",
@@ -138,23 +147,17 @@ class Bootstrap:
             "--skip=cleanup/apt/lists",  # they say what was read; `clean` removes them
             wish.suite,
             _TARGET,
-            *lines,
+            *(_line(release, path, *more) for release in releases),
         )
 
     def _finish(self, root: str, releases: Sequence[Release]) -> None:
         """Clean up, and leave sources behind that are right in an image, whatever they were on this host."""
         clean(root)
-        keyring = ""
-        if self._wish.keyring != KEYRING:
-            keyring = f"etc/apt/keyrings/{os.path.basename(self._wish.keyring)}"
-            with open(self._wish.keyring, "rb") as file:
-                write_file(root, keyring, file.read())
-        elif has_file(root, _IMAGE_KEYRING):
-            keyring = _IMAGE_KEYRING
-        lines = [
-            release.source.line(*(_signed_by(release.source.options, f"/{keyring}") if keyring else ()))
-            for release in releases
-        ]
+        path = _IMAGE_KEYRING
+        if not self.keyring.is_default:
+            path = f"etc/apt/keyrings/{self.keyring.file_name}"
+            write_file(root, path, self.keyring.data)
+        lines = [_line(release, f"/{path}" if has_file(root, path) else "") for release in releases]
         write_file(root, "etc/apt/sources.list", "".join(f"{line}\n" for line in lines).encode())
 
     def _is_same(self, previous: BaseImage, staging: Staging, epoch: int) -> bool:
@@ -190,27 +193,29 @@ class _Report:
         self._title = f"mmdebstrap {wish.suite}"
         self._lines: list[str] = []
         self._rest = b""
-        self._tell("starting")
+        self.tell("starting")
 
     def output(self, stream: Stream, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             self._line(line.decode("utf-8", "replace").rstrip())
 
-    def end(self) -> None:
-        if self._rest:
-            self._line(self._rest.decode("utf-8", "replace").rstrip())
-        self._emit(TransferFinished(self._title, 0))
+    def finish(self, size: int) -> None:
+        """Say that it is done, and how many bytes the new layer has."""
+        self._emit(TransferFinished(self._title, size))
 
     def last_lines(self) -> str:
-        return "\n".join(f"  {line}" for line in self._lines[-_LAST_LINES:])
+        """What mmdebstrap said last, indented."""
+        lines = [*self._lines, self._rest.decode("utf-8", "replace").rstrip()]
+        return "\n".join(f"  {line}" for line in lines if line)
 
     def _line(self, line: str) -> None:
-        self._lines = [*self._lines[-_LAST_LINES:], line]
-        if line.startswith("I: "):
-            self._tell(line.removeprefix("I: ").rstrip("."))
+        self._lines = [*self._lines[1 - _LAST_LINES :], line]
+        if line.startswith("I: ") and not line.startswith(("I: skipping", "I: success")):
+            self.tell(line.removeprefix("I: ").rstrip("."))
 
-    def _tell(self, what: str) -> None:
+    def tell(self, what: str) -> None:
+        """Say what is going on now."""
         self._emit(TransferStarted(self._title, f"{self._title}: {what}", None))
 
 
@@ -249,9 +254,10 @@ def used_releases(root: str) -> set[str]:
     return found
 
 
-def _signed_by(options: Sequence[str], keyring: str) -> tuple[str, ...]:
-    """The option that names the keyring, unless the source names one itself."""
-    return () if any(option.startswith("signed-by=") for option in options) else (f"signed-by={keyring}",)
+def _line(release: Release, keyring: str, *more: str) -> str:
+    """The line of sources.list, with the keyring to verify it by, unless the source names one itself."""
+    own = not keyring or any(option.startswith("signed-by=") for option in release.source.options)
+    return release.source.line(*(() if own else (f"signed-by={keyring}",)), *more)
 
 
 def _version(program: str) -> str:

@@ -120,6 +120,8 @@ def _mirror(text: str, suite: str) -> list[Source]:
 
 def _uri(text: str) -> str:
     parts = urlsplit(text)
+    if parts.username is not None or parts.password is not None:
+        raise BaseError("a mirror's URL must not hold a login: it would stand in the image", code="base/mirror")
     if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"[\s\[\]]", text):
         raise BaseError(
             f"{text[:200]!r} is not a mirror",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from contextlib import suppress
 
 from cache.openat2 import open_directory
 from cache.upperdir import remove_tree
@@ -69,22 +70,14 @@ def clean(root: str) -> None:
 
 
 def write_file(root: str, path: str, data: bytes) -> None:
-    """Put a file (0644, root's) with `data` in place of `path`; its directory must be there.
+    """Put a file (0644, root's) with `data` in place of `path`; its directory is made if it is missing.
 
-    No link is followed.
+    No link in `root` is followed.
     """
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        _in_parent(fd, path, _unlink)
-        parent, _, name = path.rpartition("/")
-        directory = open_directory(fd, parent.encode())
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            with open(os.open(name, flags, 0o644, dir_fd=directory), "wb") as file:
-                os.fchmod(file.fileno(), 0o644)
-                file.write(data)
-        finally:
-            os.close(directory)
+        _in_parent(fd, os.path.dirname(path), _make_directory)
+        _in_parent(fd, path, lambda directory, name: _write(directory, name, data))
     finally:
         os.close(fd)
 
@@ -121,7 +114,7 @@ def _in_parent(root: int, path: str, act: Callable[[int, str], None]) -> None:
     """Call `act` with a descriptor of the directory of `path`, and the last name in it, if that is there."""
     parent, _, name = path.rpartition("/")
     try:
-        directory = open_directory(root, parent.encode())
+        directory = open_directory(root, parent.encode() or b".")
     except (FileNotFoundError, NotADirectoryError):
         return
     try:
@@ -142,3 +135,19 @@ def _truncate(directory: int, name: str) -> None:
         os.ftruncate(fd, 0)
     finally:
         os.close(fd)
+
+
+def _make_directory(directory: int, name: str) -> None:
+    if name:
+        with suppress(FileExistsError):
+            os.mkdir(name, dir_fd=directory)
+            os.chmod(name, 0o755, dir_fd=directory)
+
+
+def _write(directory: int, name: str, data: bytes) -> None:
+    with suppress(FileNotFoundError):
+        os.unlink(name, dir_fd=directory)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(name, flags, 0o644, dir_fd=directory), "wb") as file:
+        os.fchmod(file.fileno(), 0o644)
+        file.write(data)

@@ -7,7 +7,6 @@ away.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -18,6 +17,7 @@ from builder.bases.images import find, keep, recall, remember
 from builder.errors import BaseError
 
 if TYPE_CHECKING:
+    from builder.bases.keyring import Keyring
     from builder.bases.release import Release
 
 _FORMAT = 1
@@ -93,7 +93,7 @@ class MmdebstrapTransport:
         bootstrap = Bootstrap(around, wish, request.platform)
         for _ in range(_MOVES):
             releases = bootstrap.releases()
-            receipt = f"mmdebstrap {base_key(wish, releases, bootstrap.version)}"
+            receipt = f"mmdebstrap {base_key(wish, releases, bootstrap.keyring, bootstrap.version)}"
             made = recall(store, receipt, wish.name)
             if made is not None:
                 data, config = store.images.get(made.image_id), made.config
@@ -136,7 +136,7 @@ def _packages(texts: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(words))
 
 
-def base_key(wish: Wish, releases: Sequence[Release], version: str) -> str:
+def base_key(wish: Wish, releases: Sequence[Release], keyring: Keyring, version: str) -> str:
     """The BLAKE3 of all that the result depends on: the packages by their signed indexes, and what is done to
     them.
     """
@@ -145,7 +145,7 @@ def base_key(wish: Wish, releases: Sequence[Release], version: str) -> str:
     from blake3 import blake3
 
     sources = [[release.source.line(), release.digest] for release in releases]
-    keyring = "" if wish.keyring == KEYRING else f"{os.path.basename(wish.keyring)} {_digest(wish.keyring)}"
+    keys = "" if keyring.is_default else f"{keyring.file_name} {keyring.digest}"  # a copy is in the image
     parts = [
         _FORMAT,
         sources,
@@ -153,14 +153,7 @@ def base_key(wish: Wish, releases: Sequence[Release], version: str) -> str:
         wish.architecture,
         wish.variant,
         list(wish.include),
-        keyring,
+        keys,
         version,
     ]
     return blake3(json.dumps(parts, separators=(",", ":")).encode()).hexdigest()
-
-
-def _digest(path: str) -> str:
-    import hashlib
-
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

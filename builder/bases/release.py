@@ -6,7 +6,7 @@ Source: Debian's wiki, DebianRepository/Format.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -14,6 +14,7 @@ from builder.bases.debian import Source, parse_stanza
 from builder.errors import BaseError, HostError
 
 if TYPE_CHECKING:
+    from builder.bases.keyring import Keyring
     from cache.registry.transport import Transport
 
 _LIMIT = 16 * 1024 * 1024
@@ -26,7 +27,6 @@ _REASONS = {
     "REVKEYSIG": "revoked: the key",
     "EXPSIG": "expired: the signature of the key",
 }
-_ARMOR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,19 +40,18 @@ class Release:
 
 
 def fetch_releases(
-    sources: Sequence[Source], keyring: str, transport: Transport, environ: Mapping[str, str]
+    sources: Sequence[Source], keyring: Keyring, transport: Transport, environ: Mapping[str, str]
 ) -> tuple[Release, ...]:
     """Return the Release files of `sources`; an optional one that its mirror lacks is left out.
 
     Raises BaseError (base/mirror, base/signature, base/unreachable), HostError if gpgv or the keyring is
     missing.
     """
-    verify = _verifier(keyring, environ)
     found: list[Release] = []
     for source in sources:
         data = _fetch(source, transport)
         if data is not None:
-            found.append(_read(source, data, verify))
+            found.append(_read(source, data, keyring, environ))
     return tuple(found)
 
 
@@ -96,12 +95,12 @@ def _get(source: Source, url: str, transport: Transport, redirects: int = 5) -> 
     return data
 
 
-def _read(source: Source, data: bytes, verify: Callable[[bytes, str], bytes]) -> Release:
+def _read(source: Source, data: bytes, keyring: Keyring, environ: Mapping[str, str]) -> Release:
     import hashlib
     from email.utils import parsedate_to_datetime
 
     name = f"{source.uri}/dists/{source.suite}/InRelease"
-    fields = parse_stanza(verify(data, name).decode("utf-8", "replace"))
+    fields = parse_stanza(signed_content(data, name, keyring, environ).decode("utf-8", "replace"))
     try:
         date = int(parsedate_to_datetime(fields["date"]).timestamp())
     except (KeyError, ValueError, TypeError):
@@ -116,29 +115,10 @@ def _read(source: Source, data: bytes, verify: Callable[[bytes, str], bytes]) ->
     return Release(source, digest, date, tuple(fields.get("architectures", "").split()))
 
 
-def _verifier(keyring: str, environ: Mapping[str, str]) -> Callable[[bytes, str], bytes]:
-    """Return a function from a clear-signed file, and what errors call it, to what is signed in it."""
-    try:
-        with open(keyring, "rb") as file:
-            keys = _dearmored(file.read())
-    except OSError as error:
-        hint = (
-            "apt-get install debian-archive-keyring"
-            if keyring.startswith("/usr/share/keyrings/debian")
-            else None
-        )
-        raise HostError(
-            f"the keyring {keyring} cannot be read: {error.strerror}", code="host/keyring", hint=hint
-        ) from None
+def signed_content(data: bytes, name: str, keyring: Keyring, environ: Mapping[str, str]) -> bytes:
+    """Return what is signed in the clear-signed `data`, which errors call `name`.
 
-    def verify(data: bytes, name: str) -> bytes:
-        return _gpgv(data, name, keys, keyring, environ)
-
-    return verify
-
-
-def _gpgv(data: bytes, name: str, keys: bytes, keyring: str, environ: Mapping[str, str]) -> bytes:
-    """Return what is signed in the clear-signed `data`. Keyring and status stay in memory.
+    Raises BaseError, HostError.
 
     As apt has it: one good signature is enough (suites are signed with the keys of several releases, not all
     of which an older keyring knows), and a bad one is too much. gpgv's own exit code asks for all of them.
@@ -146,7 +126,7 @@ def _gpgv(data: bytes, name: str, keys: bytes, keyring: str, environ: Mapping[st
     import subprocess
 
     _check_frame(data, name)
-    keyring_fd, status_fd = _memory(keys), _memory(b"")
+    keyring_fd, status_fd = _memory(keyring.binary), _memory(b"")
     try:
         done = subprocess.run(
             [
@@ -176,7 +156,7 @@ def _gpgv(data: bytes, name: str, keys: bytes, keyring: str, environ: Mapping[st
         raise BaseError(
             f"the signature of {name} is not good: {problem}",
             code="base/signature",
-            hint=f"the keys are those in {keyring}; give others with FROM --keyring=FILE",
+            hint=f"the keys are those in {keyring.path}; give others with FROM --keyring=FILE",
         )
     return done.stdout
 
@@ -227,21 +207,3 @@ def _memory(data: bytes) -> int:
         os.close(fd)
         raise
     return fd
-
-
-def _dearmored(data: bytes) -> bytes:
-    """gpgv reads binary keyrings only (RFC 4880, section 6.2: armor)."""
-    if not data.lstrip().startswith(_ARMOR):
-        return data
-    import base64
-    import binascii
-
-    keys = b""
-    for block in data.split(_ARMOR)[1:]:
-        body = block.partition(b"-----END")[0].replace(b"\r", b"").partition(b"\n\n")[2]
-        lines = [line.strip() for line in body.split(b"\n") if not line.startswith(b"=")]
-        try:
-            keys += base64.b64decode(b"".join(lines), validate=True)
-        except binascii.Error:
-            return data  # gpgv says it better
-    return keys
