@@ -8,16 +8,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from builder.direct import status
 from builder.errors import PlanError
 from builder.events import BuildFinished, BuildStarted, Emit, Notice
 from builder.plan import PlanOptions, outline, plan
 from builder.recipes import RecipeLoader
-from builder.sources import Sources
+from builder.sources import Sources, ignore_files
 from builder.stage import StageResult, StageRun, Surroundings
 from builder.stepcache import StepCache
-from builder.steps import Base, ConfigStep, ImageBase, Plan, RecipeBase, Scratch, StageBase
+from builder.steps import (
+    Base,
+    ConfigStep,
+    ImageBase,
+    Plan,
+    RecipeBase,
+    Scratch,
+    StageBase,
+    TestStep,
+)
+from builder.testing import suite_places
 
 if TYPE_CHECKING:
+    from builder.direct import Status
     from builder.executor import Executor
     from cache.oci.digest import Digest
     from cache.oci.platform import Platform
@@ -84,6 +96,8 @@ class Build:
         self._stages: dict[tuple[str, int], StageResult] = {}
         self._images: dict[tuple[ImageBase, str], StageResult] = {}
         self.loader = RecipeLoader(store.memo)
+        self.looked_at: dict[str, Status] = {}
+        """The files that the build's answer depends on, as they were."""
 
     def run(self, recipe: str, context: str) -> Built:
         """Build `recipe` on `context`; return the image. Raises RecipeError, BuildError, CacheError."""
@@ -124,9 +138,21 @@ class Build:
         self._announce(planned, not above)
         sources = Sources(self._store, context, path)
         try:
-            return self._run_stages(path, real, planned, bases, sources, options)
+            result = self._run_stages(path, real, planned, bases, sources, options)
+            self._remember(path, context, planned, sources)
+            return result
         finally:
             sources.close()
+
+    def _remember(self, path: str, context: str, planned: Plan, sources: Sources) -> None:
+        """Note what this recipe's part of the answer depends on."""
+        suites = [
+            step.suite for stage in planned.stages for step in stage.steps if isinstance(step, TestStep)
+        ]
+        for file in (path, *ignore_files(context, path), *suite_places(path, filter(None, suites))):
+            self.looked_at[os.path.abspath(file)] = status(file)
+        for file, entry in sources.looked_at().items():
+            self.looked_at[file] = entry and (entry.size, entry.mtime, entry.ctime, entry.ino, entry.mode)
 
     def _announce(self, planned: Plan, top: bool) -> None:
         for code, message, span in planned.warnings:

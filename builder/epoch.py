@@ -7,24 +7,37 @@ See docs/decisions/0002-epoch.md, and https://reproducible-builds.org/specs/sour
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 
 from builder.errors import UsageError
 
 
-def find_epoch(timestamps: str, context: str | None) -> int | None:
-    """Return the epoch in seconds, or None where real times stay.
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """`seconds` since 1970, None where real times stay. `work_tree`: the directory whose commit was asked
+    for, "" where none was; `commit`: that commit, "" if the work tree is not clean."""
+
+    seconds: int | None
+    work_tree: str = ""
+    commit: str = ""
+
+
+def find_epoch(timestamps: str, context: str | None) -> Epoch:
+    """Return the epoch.
 
     `timestamps`: `clamp` (SOURCE_DATE_EPOCH, else the commit time of the clean git work tree that `context`
     is in, else none), `keep` (none), or a number of seconds. Raises UsageError.
     """
     if timestamps == "keep":
-        return None
+        return Epoch(None)
     if timestamps != "clamp":
-        return _seconds(timestamps, "--timestamps", "keep, clamp, or a number of seconds since 1970")
+        return Epoch(_seconds(timestamps, "--timestamps", "keep, clamp, or a number of seconds since 1970"))
     given = os.environ.get("SOURCE_DATE_EPOCH", "")
     if given:
-        return _seconds(given, "SOURCE_DATE_EPOCH", "a number of seconds since 1970")
-    return _commit_time(context) if context is not None else None
+        return Epoch(_seconds(given, "SOURCE_DATE_EPOCH", "a number of seconds since 1970"))
+    if context is None or not _in_work_tree(os.path.abspath(context)):
+        return Epoch(None)
+    return _commit(context)
 
 
 def _seconds(text: str, what: str, expected: str) -> int:
@@ -37,14 +50,15 @@ def _seconds(text: str, what: str, expected: str) -> int:
     return value
 
 
-def _commit_time(context: str) -> int | None:
-    if not _in_work_tree(context):
-        return None
-    status = _git(context, "status", "--porcelain", "--untracked-files=normal", "--", ".")
-    if status is None or status.strip():
-        return None
-    seconds = _git(context, "log", "-1", "--format=%ct")
-    return int(seconds) if seconds and seconds.strip().isdecimal() else None
+def _commit(context: str) -> Epoch:
+    from builder.direct import answer_of, ask_git, git_output
+
+    directory = os.path.abspath(context)
+    commit = answer_of(ask_git(directory))
+    if not commit:
+        return Epoch(None, directory)
+    seconds = git_output(directory, ("log", "-1", "--format=%ct", commit)).strip()
+    return Epoch(int(seconds), directory, commit) if seconds.isdecimal() else Epoch(None, directory)
 
 
 def _in_work_tree(directory: str) -> bool:
@@ -58,20 +72,12 @@ def _in_work_tree(directory: str) -> bool:
         directory = parent
 
 
-def _git(directory: str, *arguments: str) -> str | None:
-    import subprocess
-
-    # A context is data: hooks, file-system monitors and pagers that its configuration names are not run.
-    command = ["git", "-C", directory, "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"]
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
-    try:
-        done = subprocess.run(
-            [*command, *arguments],
-            capture_output=True,
-            check=False,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-        )
-    except FileNotFoundError:
-        return None
-    return done.stdout.decode("utf-8", "replace") if done.returncode == 0 else None
+def git_markers(directory: str) -> list[str]:
+    """Return the paths whose absence says that `directory` is in no work tree."""
+    found = []
+    while True:
+        found.append(os.path.join(directory, ".git"))
+        parent = os.path.dirname(directory)
+        if parent == directory:
+            return found
+        directory = parent

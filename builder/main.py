@@ -7,9 +7,15 @@ import sys
 
 def main() -> int:
     """Run the command line; return the exit code (docs/errors.md)."""
+    from builder.direct import attempt
+
+    argv = sys.argv[1:]
+    done = attempt(argv)
+    if done is not None:
+        return done
     from builder.cli import run
 
-    return run(sys.argv[1:])
+    return run(argv)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from builder.epoch import Epoch
 from builder.errors import UsageError
 
 if TYPE_CHECKING:
     from types import TracebackType
 
-    from builder.bases.base import BaseTransport
+    from builder.bases.base import BaseImage, BaseTransport
     from builder.build import Build, Built, Settings
     from builder.config import Config
     from builder.events import Emit
@@ -36,7 +37,9 @@ class Session:
 
         self.config = config
         self.store: Store = Store.open(root)
+        self.epoch = Epoch(None)
         self._executor: Executor | None = None
+        self._resolver: BaseResolver | None = None
 
     def __enter__(self) -> Session:
         return self
@@ -73,8 +76,12 @@ class Session:
         from builder.build import Build
 
         settings = self.settings(args, context)
-        resolve = BaseResolver(self, emit, pull=settings.pull)
+        resolve = self._resolver = BaseResolver(self, emit, pull=settings.pull)
         return Build(self.store, settings, emit, executor=self.executor, resolve=resolve)
+
+    def bases(self) -> list[tuple[str, BaseImage]]:
+        """Return the image bases that the last build asked for, and what they were."""
+        return self._resolver.found if self._resolver is not None else []
 
     def registries(self) -> Registries:
         """Return what the configuration says of registries."""
@@ -91,6 +98,7 @@ class Session:
         from builder.build import Settings
         from builder.epoch import find_epoch
 
+        self.epoch = find_epoch(args.timestamps or self.config.timestamps or "clamp", context)
         return Settings(
             platform=self.platform(args),
             arguments=build_arguments(args.build_arg, self.config.build_args),
@@ -99,7 +107,7 @@ class Session:
             names=tuple(image_name(name) for name in getattr(args, "tag", ())),
             no_cache=args.no_cache,
             pull=args.pull or self.config.pull,
-            epoch=find_epoch(args.timestamps or self.config.timestamps or "clamp", context),
+            epoch=self.epoch.seconds,
             host_ca=args.host_ca or self.config.host_ca,
         )
 
@@ -131,6 +139,8 @@ class BaseResolver:
         self._session = session
         self._emit = emit
         self._pull = pull
+        self.found: list[tuple[str, BaseImage]] = []
+        """What was asked for, and what it was."""
         self._transports: dict[str, BaseTransport] = {}
 
     def __call__(self, base: ImageBase, directory: str) -> StageResult:
@@ -142,6 +152,7 @@ class BaseResolver:
         scheme, location = split_scheme(base.reference)
         request = BaseRequest(location, base.platform, base.options, self._pull, directory or ".")
         found = self._transport(scheme).resolve(request)
+        self.found.append((base.reference, found))
         return StageResult(found.chain_id, found.config, found.created)
 
     def _transport(self, scheme: str) -> BaseTransport:

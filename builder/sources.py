@@ -11,7 +11,7 @@ from builder.fingerprint import FileDigests, Fingerprint, fingerprint
 from builder.keys import Part
 from builder.patterns import IgnoreRules, read_ignore_file
 from builder.steps import CopyStep
-from builder.tree import Selection, Tree
+from builder.tree import Entry, Selection, Tree
 from cache.records import encode_parts
 
 if TYPE_CHECKING:
@@ -29,6 +29,15 @@ class Sources:
         self._context: Tree | None = None
         self._digests: FileDigests | None = None
         self._stages: dict[ChainID, Tree] = {}
+
+    def looked_at(self) -> dict[str, Entry | None]:
+        """Return every path of the context, and of its ignore files' places, that an answer depends on."""
+        if self._context is None:
+            return {}
+        directory = os.path.abspath(self._directory)
+        return {
+            os.path.join(directory, path) if path else directory: e for path, e in self._context.seen.items()
+        }
 
     def close(self) -> None:
         """Release everything; write the stat cache."""
@@ -108,9 +117,14 @@ def open_context(directory: str, recipe: str) -> Tree:
     return Tree(fd, name=f"the context {directory}", rules=ignore_rules(directory, recipe))
 
 
+def ignore_files(directory: str, recipe: str) -> tuple[str, str]:
+    """Return where the ignore file may be; the first that is there counts."""
+    return recipe + ".dockerignore", os.path.join(directory, ".dockerignore")
+
+
 def ignore_rules(directory: str, recipe: str) -> IgnoreRules:
     """Return the ignore rules for a recipe in a context. Raises UsageError for a malformed pattern."""
-    for path in (recipe + ".dockerignore", os.path.join(directory, ".dockerignore")):
+    for path in ignore_files(directory, recipe):
         try:
             with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
                 return read_ignore_file(file.read())

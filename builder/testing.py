@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from builder.errors import HostError, PlanError, StepFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from builder.executor import Stream
     from builder.steps import TestStep
@@ -51,6 +51,19 @@ def suite_digest(recipe: str, suite: str) -> str:
         name = os.path.relpath(file, os.path.dirname(path)).encode("utf-8", "surrogateescape")
         hasher.update(len(name).to_bytes(4, "little") + name + len(data).to_bytes(8, "little") + data)
     return hasher.hexdigest()
+
+
+def suite_places(recipe: str, suites: Iterable[str]) -> list[str]:
+    """Return the files and directories that `suite_digest` of these suites depends on."""
+    places: list[str] = []
+    for suite in suites:
+        path = suite_path(recipe, suite)
+        if not os.path.isdir(path):
+            places += [path, os.path.join(os.path.dirname(path), "conftest.py")]
+            continue
+        for directory, _, files in os.walk(path):
+            places += [directory, *(os.path.join(directory, name) for name in files)]
+    return places
 
 
 def _suite_files(path: str) -> list[str]:

@@ -54,6 +54,8 @@ class Tree:
         self.name = name
         self.rules = rules or IgnoreRules(())
         self._listed: dict[str, tuple[Entry, ...]] = {}
+        self.seen: dict[str, Entry | None] = {}
+        """Every path that was looked at, with what was there: what an answer out of this tree depends on."""
 
     def close(self) -> None:
         os.close(self.root_fd)
@@ -151,6 +153,10 @@ class Tree:
             os.close(parent)
 
     def _lstat(self, path: str) -> Entry | None:
+        entry = self.seen[path] = self._stat(path)
+        return entry
+
+    def _stat(self, path: str) -> Entry | None:
         if not path:
             return _entry("", os.fstat(self.root_fd))
         try:
@@ -186,9 +192,10 @@ class Tree:
                 yield from self._expand(f"{base}/{name}" if base else name, rest)
 
     def _names(self, path: str) -> list[str]:
+        self._lstat(path)
         try:
             fd = self.open_directory(path)
-        except (NotADirectoryError, OSError):
+        except OSError:
             return []
         try:
             return os.listdir(fd)
@@ -206,6 +213,7 @@ class Tree:
                 self._walk(fd, entry.path, self._state(entry.path), found)
             finally:
                 os.close(fd)
+            self.seen.update((e.path, e) for e in found)
             found.sort(key=lambda e: os.fsencode(e.path))
             known = self._listed[entry.path] = (entry, *found)
         return known
@@ -233,12 +241,11 @@ class Tree:
                     continue
                 if ignored and not rules.has_exceptions:
                     continue
-                place = len(found)
-                status = item.stat(follow_symlinks=False)
+                entry = self.seen[path] = _entry(path, item.stat(follow_symlinks=False))
                 kept = self._walk_into(fd, item.name, path, matched, found)
                 # An ignored directory comes back for what an exception keeps below it, and only then.
                 if kept or not ignored:
-                    found.insert(place, _entry(path, status))
+                    found.append(entry)
                     any_kept = True
         return any_kept
 

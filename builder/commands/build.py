@@ -97,16 +97,20 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; return the exit code."""
     from builder.cli import ERRORS
     from builder.excerpts import failure
+    from builder.receipt import Recorder, leave_receipt, wanted
     from builder.session import open_session
 
     recipe, context = find_recipe(args)
     with open_session(args) as session:
         mode = "quiet" if args.quiet else args.progress or session.config.progress
         with session.display(mode, explain=args.explain) as display:
-            build = session.prepare(args, context, display.emit)
+            recorder = Recorder(display.emit)
+            build = session.prepare(args, context, recorder.emit)
             try:
                 built = build.run(recipe, context)
                 session.export(built, args.output, display.emit)
+                if not built.ran and wanted(args):
+                    leave_receipt(session, args, context, build, built, recorder.events)
             except ERRORS as error:
                 # The display shows it: after it the terminal is as it was, and a json reader needs nothing
                 # else.

@@ -52,7 +52,7 @@ def commit(store: Store, container: Container, message: str) -> Digest:
     as it is.
     """
     base = read_image(store, Digest(container.image))
-    epoch = find_epoch("clamp", None)
+    epoch = find_epoch("clamp", None).seconds
     layer = _layer(store, container, epoch)
     created = epoch if epoch is not None else int(time.time())
     line = message or " ".join(container.command)

@@ -45,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     recipe, context = find_recipe(args)
     with open_session(args) as outer, outer.store.stage() as staging:
         given = args.timestamps or outer.config.timestamps or "clamp"
-        epoch = find_epoch(given, context)
+        epoch = find_epoch(given, context).seconds
         args.timestamps = str(int(time.time()) if epoch is None else epoch)
         with (
             Session(outer.config, staging.path + "/first") as first,
