@@ -8,6 +8,7 @@ misspelt `insecure` must not silently do nothing.
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -123,33 +124,37 @@ def _config(values: Mapping[tuple[str, ...], Any], files: tuple[str, ...]) -> Co
 
 def _read(path: str, *, required: bool) -> str | None:
     """Return the text of `path`, None if there is no such file."""
-    import stat
-
     try:
+        # Not blocking: it may be a FIFO.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         if not required and isinstance(error, FileNotFoundError | NotADirectoryError):
             return None
-        raise ConfigError(f"cannot read {path}: {error.strerror}", code="config/unreadable") from None
-    with open(descriptor, "rb") as file:
+        raise _unreadable(path, error.strerror or "") from None
+    try:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
-            raise ConfigError(f"cannot read {path}: not a regular file", code="config/unreadable")
+            raise _unreadable(path, "not a regular file")
         if not required and facts.st_uid not in _trusted():
-            # Else whoever can write to a shared directory that we happen to stand in decides where images
-            # come from.
+            # Else whoever can write to a shared directory that we stand in decides where images come from.
             raise ConfigError(
                 f"{path} belongs to user {facts.st_uid}, who is neither you nor root",
                 code="config/owner",
-                hint="if it is right, `chown` it; or `--config` another file",
+                hint=f"if it is right, `chown` it, or say `--config {path}`",
             )
-        raw = file.read(_LARGEST + 1)
-    if len(raw) > _LARGEST:
-        raise ConfigError(f"{path} is larger than a mebibyte", code="config/unreadable")
+        if facts.st_size > _LARGEST:
+            raise _unreadable(path, "larger than a mebibyte")
+        raw = os.read(descriptor, facts.st_size)
+    finally:
+        os.close(descriptor)
     try:
         return raw.decode("utf-8").removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8 (byte {error.start} of it)", code="config/syntax") from None
+        raise ConfigError(f"{path} is not UTF-8 (at byte {error.start})", code="config/syntax") from None
+
+
+def _unreadable(path: str, why: str) -> ConfigError:
+    return ConfigError(f"cannot read {path}: {why}", code="config/unreadable")
 
 
 def _trusted() -> set[int]:

@@ -98,8 +98,11 @@ def _read(name: str) -> Source | None:
         descriptor = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except (OSError, ValueError):
         return None
-    with open(descriptor, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             return None
-        text = file.read(_LARGEST_SOURCE).decode("utf-8", "replace")
-    return Source(name, text)
+        return Source(name, os.read(descriptor, _LARGEST_SOURCE).decode("utf-8", "replace"))
+    except OSError:
+        return None
+    finally:
+        os.close(descriptor)

@@ -22,7 +22,7 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """`@pytest.mark.peer("skopeo")`: the test needs that program. Where CI is set, its absence is a failure."""
+    """`@pytest.mark.peer("skopeo")`: the test needs that program; where CI is set, it must be there."""
     names = [str(name) for marker in item.iter_markers("peer") for name in marker.args]
     missing = [name for name in names if shutil.which(name) is None]
     if not missing:

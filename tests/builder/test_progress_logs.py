@@ -186,7 +186,7 @@ def test_into_a_pipe_go_no_escape_codes(mode: str) -> None:
     assert done.stdout == IMAGE + "\n"
 
 
-@pytest.mark.parametrize("mode", [mode for mode in MODES])
+@pytest.mark.parametrize("mode", list(MODES))
 def test_a_reader_that_leaves_changes_neither_the_result_nor_the_exit_code(mode: str) -> None:
     player = subprocess.Popen(
         [sys.executable, PLAYER, "flood", mode], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import sys
 import termios
+from functools import partial
 
 import pytest
 
@@ -82,7 +83,7 @@ def test_a_terminal_that_changes_its_size_keeps_one_picture() -> None:
         for columns, rows in ((60, 24), (120, 10), (70, 24), (80, 30)):
             screen.resize(columns, rows)
             # Once what was drawn for the old size is gone, nothing of it may be left.
-            lines = screen.wait(lambda text: "3/3] RUN other" in text and drawn_for(text, columns))
+            lines = screen.wait(partial(drawn_for, columns=columns))
             text = "\n".join(lines)
             assert text.count("2/3] RUN make") == 1
             assert text.count("3/3] RUN other") == 1
@@ -92,6 +93,8 @@ def test_a_terminal_that_changes_its_size_keeps_one_picture() -> None:
 
 def drawn_for(text: str, columns: int) -> bool:
     """Whether the line of the long step reaches just to the last column but one."""
+    if "3/3] RUN other" not in text:
+        return False
     line = next((line for line in text.split("\n") if "2/3] RUN make" in line), "")
     return re.search(r" \d+\.\ds$", line) is not None and cells(line) == columns - 1
 
@@ -132,7 +135,7 @@ def test_a_terminal_that_cannot_redraw_gets_plain_lines(variable: str) -> None:
 
 
 def written(scene: str, **environment: str) -> str:
-    """Return the bytes that the player writes to a terminal. Checks that the terminal's modes are left alone."""
+    """Return what the player writes to a terminal; check that it left the terminal's modes alone."""
     controller, terminal = pty.openpty()
     before = termios.tcgetattr(controller)
     variables = {name: value for name, value in os.environ.items() if name not in ("CI", "NO_COLOR")}

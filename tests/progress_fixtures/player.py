@@ -1,4 +1,4 @@
-"""Shows a build on stderr, in a process of its own: `python player.py SCENE [MODE]`, as a test's terminal runs it."""
+"""Shows a build on stderr, in a process of its own: `python player.py SCENE [MODE]`."""
 
 from __future__ import annotations
 

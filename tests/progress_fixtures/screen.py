@@ -45,7 +45,7 @@ class Screen:
         return [line.rstrip() for line in text.rstrip().split("\n")]
 
     def wait(self, condition: Callable[[str], bool], seconds: float = 30) -> list[str]:
-        """Return the lines as soon as `condition` holds for their text. The limit is there to end a hung test."""
+        """Return the lines as soon as `condition` holds for their text. The limit ends a hung test."""
         deadline = time.monotonic() + seconds
         while True:
             lines = self.lines()
@@ -61,8 +61,9 @@ class Screen:
     def resize(self, columns: int, rows: int) -> None:
         """Make the terminal larger or smaller.
 
-        tmux tells its program of the second of two changes in a row only after a quarter of a second, in which the
-        program draws for a terminal that is no more; no other terminal does that, so it is waited for.
+        tmux tells its program of the second of two changes in a row only after a quarter of a second, in
+        which the program draws for a terminal that is no more; no other terminal does that, so it is waited
+        for.
         """
         time.sleep(0.5)
         self._tmux("resize-window", "-x", str(columns), "-y", str(rows))

@@ -97,7 +97,7 @@ def show(mode: Mode, script: tuple[tuple[float, Event], ...], *, explain: bool =
     clock = Clock()
     out = io.StringIO()
     with open_display(mode, out, explain=explain, clock=clock) as display:
-        for clock.now, event in script:  # noqa: B007
+        for clock.now, event in script:
             display.emit(event)
     return out.getvalue()
 
