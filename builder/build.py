@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -9,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.direct import status
-from builder.errors import PlanError
+from builder.errors import HostError, PlanError
 from builder.events import BuildFinished, BuildStarted, Emit, Notice
 from builder.plan import PlanOptions, outline, plan
 from builder.recipes import RecipeLoader
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from cache.oci.platform import Platform
     from cache.oci.spec import ImageConfig
     from cache.store import Store
+    from grammar.ast import Recipe
     from grammar.source import Span
 
 
@@ -130,6 +132,8 @@ class Build:
     def _recipe(self, path: str, context: str, options: PlanOptions, above: tuple[str, ...]) -> StageResult:
         real = os.path.realpath(path)
         recipe = self.loader.load(path)
+        if self.loader.parsed:
+            self._prepare_to_run(recipe)
         outlined = outline(recipe, options)
         bases: dict[Base, StageResult] = {}
         for base in outlined.bases:
@@ -153,6 +157,16 @@ class Build:
             self.looked_at[os.path.abspath(file)] = status(file)
         for file, entry in sources.looked_at().items():
             self.looked_at[file] = entry and (entry.size, entry.mtime, entry.ctime, entry.ino, entry.mode)
+
+    def _prepare_to_run(self, recipe: Recipe) -> None:
+        """Have the executor start while we plan: a recipe that had to be parsed is a recipe whose steps
+        will run.
+        """
+        kinds = {instruction.keyword for stage in recipe.stages for instruction in stage.instructions}
+        if kinds & {"RUN", "TEST"}:
+            # What is wrong with this host is said when a step needs it, with the step's place.
+            with contextlib.suppress(HostError):
+                self._around.executor()
 
     def _announce(self, planned: Plan, top: bool) -> None:
         for code, message, span in planned.warnings:

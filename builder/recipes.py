@@ -25,6 +25,8 @@ class RecipeLoader:
     def __init__(self, memo: Memo | None) -> None:
         self._memo = memo
         self.sources: dict[str, Source] = {}
+        self.parsed = False
+        """True once a recipe was parsed, as none like it was before."""
 
     def load(self, path: str) -> Recipe:
         """Return the recipe in the file `path`. Raises UsageError, RecipeError."""
@@ -51,6 +53,7 @@ class RecipeLoader:
 
         source = decode(path, data)
         self.sources[path] = source
+        self.parsed = True
         recipe = parse(source)
         if self._memo is not None:
             from grammar.encode import dump

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from builder.config import Config
     from builder.events import Emit
     from builder.executor import Executor
+    from builder.exporters.base import Output
+    from builder.exporters.output_spec import OutputSpec
     from builder.progress import Display
     from builder.stage import StageResult
     from builder.steps import ImageBase
@@ -122,14 +124,27 @@ class Session:
         except FormatError as error:
             raise UsageError(error.message, hint=error.hint, code="usage/platform") from None
 
-    def export(self, built: Built, outputs: Sequence[str], emit: Emit) -> None:
-        """Write the image out as each of `outputs` says. Raises UsageError, StoreError."""
-        specs = [*outputs] or [*self.config.outputs]
-        if not specs:
-            return
-        from builder.exporters import export_all
+    def outputs(self, given: Sequence[str]) -> tuple[OutputSpec, ...]:
+        """Return what --output, or else the configuration, asks for. Raises UsageError."""
+        texts = [*given] or [*self.config.outputs]
+        if not texts:
+            return ()
+        from builder.exporters import parse_outputs
 
-        export_all(self.store, built.image_id, built.names, specs, self.config, emit)
+        return parse_outputs(texts, self.config)
+
+    def export(self, built: Built, specs: Sequence[OutputSpec], emit: Emit) -> tuple[Output, ...]:
+        """Write the image out as each of `specs` says. Raises OutputError, StoreError."""
+        if not specs:
+            return ()
+        from builder.exporters import export
+        from builder.exporters.base import Source
+
+        store = self.store
+        return tuple(
+            export(Source.load(store, built.image_id, (*built.names, *spec.names)), spec, store, emit)
+            for spec in specs
+        )
 
 
 class BaseResolver:

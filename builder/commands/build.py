@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING
 from builder.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from builder.build import Built
+    from builder.exporters.base import Output
 
 TIMESTAMPS = (
     "keep, clamp, or seconds since 1970 (default: clamp to SOURCE_DATE_EPOCH, else to the commit time "
@@ -102,13 +105,14 @@ def run(args: argparse.Namespace) -> int:
 
     recipe, context = find_recipe(args)
     with open_session(args) as session:
+        outputs = session.outputs(args.output)
         mode = "quiet" if args.quiet else args.progress or session.config.progress
         with session.display(mode, explain=args.explain) as display:
             recorder = Recorder(display.emit)
             build = session.prepare(args, context, recorder.emit)
             try:
                 built = build.run(recipe, context)
-                session.export(built, args.output, display.emit)
+                written = session.export(built, outputs, display.emit)
                 if not built.ran and wanted(args):
                     leave_receipt(session, args, context, build, built, recorder.events)
             except ERRORS as error:
@@ -117,8 +121,9 @@ def run(args: argparse.Namespace) -> int:
                 event = failure(error, build.loader.sources.values())
                 display.emit(event)
                 return event.exit_code
-    _write_files(args, built)
-    if args.quiet or not sys.stdout.isatty():
+    _write_files(args, built, written)
+    to_stdout = any(output.spec.dest == "-" for output in written)
+    if not to_stdout and (args.quiet or not sys.stdout.isatty()):
         print(built.image_id)
     return 0
 
@@ -161,7 +166,7 @@ def _recipe_in(directory: str) -> str:
     )
 
 
-def _write_files(args: argparse.Namespace, built: Built) -> None:
+def _write_files(args: argparse.Namespace, built: Built, written: Sequence[Output]) -> None:
     import json
 
     if args.iidfile:
@@ -174,6 +179,10 @@ def _write_files(args: argparse.Namespace, built: Built) -> None:
             "steps.run": built.ran,
             "steps.cached": built.cached,
             "containerimage.config.digest": built.image_id,
+            "outputs": [
+                {"type": o.spec.type, "dest": o.spec.dest, "size": o.size, "manifest.digest": o.manifest}
+                for o in written
+            ],
         }
         write_text(args.metadata_file, json.dumps(metadata, indent=2) + "\n")
 
