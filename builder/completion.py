@@ -1,6 +1,6 @@
 """Completion scripts for shells, made from the command line's own parser: they know just what it knows.
 
-The scripts hold the words; only image names are asked for while completing (`pybuild images --names`), and
+The scripts hold the words; only images and containers are asked for while completing, and
 stages are read from the recipe named on the line.
 """
 
@@ -18,6 +18,7 @@ KINDS = {
     "IMAGE[:TAG]": "image",
     "NAME": "image",
     "NAME[:TAG]": "image",
+    "CONTAINER": "container",
     "STAGE": "stage",
     "DIR": "directory",
     "CONTEXT": "directory",
@@ -99,6 +100,8 @@ def _options(parser: argparse.ArgumentParser) -> Iterator[Option]:
 
 def _kind(action: argparse.Action) -> str:
     metavar = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
+    if action.option_strings and metavar == "NAME":
+        return "other"  # a new name: `run --name`
     return "choice" if action.choices else KINDS.get(metavar, "other")
 
 

@@ -102,6 +102,7 @@ _pybuild() {
     case $kind in
         choice) COMPREPLY+=($(compgen -W "$choices" -- "$cur")) ;;
         image) _pybuild_words "$cur" < <(pybuild images --names 2>/dev/null) ;;
+        container) _pybuild_words "$cur" < <(pybuild containers -q 2>/dev/null) ;;
         stage) _pybuild_words "$cur" < <(_pybuild_stages "${words[@]:1}") ;;
         recipe|file|directory) _pybuild_files "$kind" "$cur" ;;
         *) ((${#COMPREPLY[@]})) || compopt -o default 2>/dev/null ;;

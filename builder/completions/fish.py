@@ -34,6 +34,10 @@ function __pybuild_images
     pybuild images --names 2>/dev/null
 end
 
+function __pybuild_containers
+    pybuild containers -q 2>/dev/null
+end
+
 function __pybuild_recipes
     for path in (__fish_complete_path (commandline -ct))
         set -l name (string split -f1 \t -- $path)
@@ -61,6 +65,7 @@ complete -c pybuild -f
 _WORDS = {
     "recipe": "(__pybuild_recipes)",
     "image": "(__pybuild_images)",
+    "container": "(__pybuild_containers)",
     "stage": "(__pybuild_stages)",
     "directory": "(__fish_complete_directories (commandline -ct))",
     "file": "(__fish_complete_path (commandline -ct))",

@@ -17,6 +17,12 @@ _pybuild_images() {
     _wanted images expl image compadd -a names
 }
 
+_pybuild_containers() {
+    local -a ids
+    ids=(${(f)"$(pybuild containers -q 2>/dev/null)"})
+    _wanted containers expl container compadd -a ids
+}
+
 _pybuild_recipes() {
     _files -g '(*.rec|*.[Dd]ockerfile|[Dd]ockerfile*|Containerfile*)(-.)'
 }
@@ -76,6 +82,7 @@ fi
 _ACTIONS = {
     "recipe": "_pybuild_recipes",
     "image": "_pybuild_images",
+    "container": "_pybuild_containers",
     "stage": "_pybuild_stages",
     "directory": "_files -/",
     "file": "_files",

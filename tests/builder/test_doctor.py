@@ -1,0 +1,135 @@
+"""`pybuild doctor`: what it says of this host and of hosts that lack something; it leaves nothing behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from builder.host import CAPABILITIES, LIBRARIES, Check, examine
+
+NAMES = {
+    "kernel", "privileges", "namespaces", "seccomp", "store", "space", "attributes", "overlay", "libraries",
+    "mmdebstrap", "gpgv", "git", "debian keys", "certificates", "cgroups", "emulation", "user namespaces",
+    "subordinate ids",
+}  # fmt: skip
+
+
+def doctor(
+    *arguments: str, prefix: tuple[str, ...] = (), cwd: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*prefix, sys.executable, "-m", "builder.main", "doctor", *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, **environment},
+    )
+
+
+def found(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, Any]]:
+    assert done.stderr == ""
+    return {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+
+
+def test_this_host_can_build(tmp_path: Path) -> None:
+    done = doctor("--root", str(tmp_path / "store"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[-1] == "Builds can run on this host."
+    assert any(line.startswith("ok       overlay ") for line in lines)
+
+
+def test_json_has_every_check_and_the_verdict(tmp_path: Path) -> None:
+    done = doctor("--root", str(tmp_path), "--json")
+    checks = found(done)
+    assert set(checks) == NAMES
+    assert json.loads(done.stdout)["able"] is True
+    assert all(set(check) == {"name", "status", "detail", "remedy"} for check in checks.values())
+    assert all(check["remedy"] for check in checks.values() if check["status"] != "ok")
+    for library in LIBRARIES:
+        assert f"{library} " in checks["libraries"]["detail"]
+
+
+def test_it_leaves_nothing_behind(tmp_path: Path) -> None:
+    def mounts() -> str:
+        return Path("/proc/self/mountinfo").read_text()
+
+    def files() -> list[str]:
+        return sorted(str(path) for path in tmp_path.rglob("*"))
+
+    (tmp_path / "old" / "tmp").mkdir(parents=True)
+    before = (mounts(), files())
+    assert {check.name for check in examine(str(tmp_path / "old"))} == NAMES
+    assert {check.name for check in examine(str(tmp_path / "new" / "store"))} == NAMES
+    assert (mounts(), files()) == before
+
+
+def test_without_root_it_says_so_and_what_to_do(tmp_path: Path) -> None:
+    # Nobody in particular, who can read what root can: the checkout may be anywhere.
+    done = doctor("--root", str(tmp_path), "--json", prefix=("unshare", "--user"))
+    assert done.returncode == 4, done.stderr
+    checks = found(done)
+    assert checks["privileges"]["status"] == "missing"
+    assert "not root" in checks["privileges"]["detail"]
+    assert "sudo" in checks["privileges"]["remedy"]
+    assert checks["overlay"]["status"] == "missing"
+
+
+def test_a_lost_capability_is_named() -> None:
+    done = doctor("--json", prefix=("setpriv", "--bounding-set=-mknod", "--inh-caps=-all"))
+    assert done.returncode == 4
+    assert "CAP_MKNOD" in found(done)["privileges"]["detail"]
+    assert CAPABILITIES["mknod"] == 27
+
+
+def test_a_store_on_an_overlay_cannot_hold_an_upper_directory(tmp_path: Path) -> None:
+    for name in ("lower", "upper", "work", "merged"):
+        (tmp_path / name).mkdir()
+    options = f"lowerdir={tmp_path}/lower,upperdir={tmp_path}/upper,workdir={tmp_path}/work"
+    mount = f'mount -t overlay overlay -o {options} {tmp_path}/merged && exec "$@"'
+    done = doctor("--root", f"{tmp_path}/merged", prefix=("unshare", "--mount", "sh", "-c", mount, "sh"))
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert "MISSING  overlay " in done.stdout
+    assert "overlay cannot hold an upper directory" in done.stdout
+    assert "-> " in done.stdout and "--root" in done.stdout
+    assert done.stdout.endswith("Builds cannot run on this host.\n")
+
+
+def test_a_read_only_store_is_told(tmp_path: Path) -> None:
+    script = f'mount -t tmpfs -o ro tmpfs {tmp_path} && exec "$@"'
+    done = doctor("--root", str(tmp_path), "--json", prefix=("unshare", "--mount", "sh", "-c", script, "sh"))
+    assert done.returncode == 4
+    assert "not writable" in found(done)["store"]["detail"]
+
+
+def test_a_small_store_is_only_a_warning(tmp_path: Path) -> None:
+    script = f'mount -t tmpfs -o size=50m tmpfs {tmp_path} && exec "$@"'
+    done = doctor("--root", str(tmp_path), "--json", prefix=("unshare", "--mount", "sh", "-c", script, "sh"))
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert found(done)["space"]["status"] == "optional"
+    assert "prune" in found(done)["space"]["remedy"]
+
+
+def test_programs_that_are_not_there_are_told_with_their_package(tmp_path: Path) -> None:
+    done = doctor("--json", "--root", str(tmp_path), PATH=str(tmp_path))
+    assert done.returncode == 0
+    checks = found(done)
+    for name in ("mmdebstrap", "gpgv", "git"):
+        assert checks[name]["status"] == "optional"
+        assert checks[name]["remedy"] == f"apt-get install {name}"
+
+
+def test_a_wrong_configuration_is_an_error_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "pybuild.toml").write_text("rot = '/x'\n")
+    done = doctor(cwd=str(tmp_path), PYTHONPATH=os.pathsep.join(p for p in sys.path if p))
+    assert done.returncode == 2
+    assert "did you mean `root`?" in done.stderr
+
+
+def test_a_check_that_is_not_ok_always_has_a_remedy(tmp_path: Path) -> None:
+    checks: list[Check] = list(examine(str(tmp_path)))
+    assert all(check.remedy or check.status == "ok" for check in checks)
