@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Row = tuple[Any, ...]
 
+VERSION = 1
+"""Of the tables (`cache.schema`); kept in the file as its user_version."""
+
 _BUSY_SECONDS = 30.0
 # sqlite.org/rescode.html, primary codes
 _BUSY, _LOCKED, _READONLY, _IOERR, _CORRUPT, _FULL, _CANTOPEN, _NOTADB = 5, 6, 8, 10, 11, 13, 14, 26
@@ -47,6 +50,7 @@ class Database:
         self._lock = threading.RLock()
         self._connection: Connection | None = None
         self._inode: tuple[int, int] | None = None
+        self._told = False
         self._errors: type[Exception] = Exception
 
     def read(self, statement: str, values: Sequence[object] = ()) -> list[Row]:
@@ -122,10 +126,10 @@ class Database:
 
     def _set_up(self, connection: Connection) -> None:
         """Make the tables of a new database, and bring an old one up to date."""
-        from cache.schema import MIGRATIONS, TABLES, VERSION
-
         if _version(connection) == VERSION:
             return
+        from cache.schema import MIGRATIONS, TABLES
+
         with self._scratch.lock("database"):
             version = _version(connection)
             if version > VERSION:
@@ -136,7 +140,7 @@ class Database:
             connection.execute("PRAGMA journal_mode = WAL")
             script = TABLES if version == 0 else "".join(MIGRATIONS[step] for step in range(version, VERSION))
             connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {VERSION}; COMMIT;")
-        if version == 0 and self._inhabited():
+        if version == 0 and not self._told and self._inhabited():
             self._warn(
                 f"{self.path} was missing or empty: step records and image names begin anew; "
                 "images are still there by their ids"
@@ -161,6 +165,7 @@ class Database:
                     hint=f"remove it: all but the image names can be made again ({self.path}*)",
                 ) from error
         names = _salvage(aside, "SELECT name, image, created FROM names")
+        self._told = True
         self._warn(
             f"{self.path} was damaged: it is kept as {os.path.basename(aside)}, step records begin anew, "
             f"{len(names)} image name(s) could be saved; images and layers are untouched"

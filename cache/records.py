@@ -180,6 +180,8 @@ def decode_parts(blob: bytes) -> Parts:
         for length in map(int, head.split()):
             texts.append(rest[start : start + length].decode("utf-8", "surrogateescape"))
             start += length
+            if length < 0:
+                raise ValueError("a length is negative")
         if start != len(rest) or len(texts) % 2:
             raise ValueError("lengths do not add up")
     except Exception as error:  # zlib.error is no ValueError

@@ -1,8 +1,6 @@
-"""The tables of pybuild.db. A change of these raises VERSION and adds to MIGRATIONS."""
+"""The tables of pybuild.db. A change of these raises `cache.database.VERSION` and adds to MIGRATIONS."""
 
 from __future__ import annotations
-
-VERSION = 1
 
 TABLES = """
 CREATE TABLE records (

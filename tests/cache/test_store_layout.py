@@ -64,10 +64,11 @@ def test_the_kernel_takes_lower_as_it_stands(root: Path, tmp_path: Path) -> None
     with Store.open(str(root)) as store:
         chains = {len(store.layers.chain(layer.chain_id)): layer for layer in store.layers.all()}
     top = chains[3]
-    (tmp_path / "merged").mkdir()
+    merged = tmp_path / "merged"
+    merged.mkdir()
     seen = shell(
         f"cd overlay2; l=l/$(cat {top.cache_id}/link):$(cat ../layerdb/sha256/{top.chain_id.hex}/lower);"
-        f"unshare -m sh -c 'mount -t overlay -o lowerdir='$l' none {tmp_path}/merged && cat {tmp_path}/merged/file'",
+        f"unshare -m sh -c 'mount -t overlay -o lowerdir='$l' none {merged} && cat {merged}/file'",
         root,
     )
     assert seen == "three"
@@ -83,7 +84,8 @@ def test_the_size_is_that_of_the_layer_tar_whose_digest_is_the_diff_id(root: Pat
     file."""
     for entry in (root / "layerdb" / "sha256").iterdir():
         cache_id = (entry / "cache-id").read_text()
-        tar = f"tar --format=ustar --owner=:0 --group=:0 --numeric-owner -b 1 -C overlay2/{cache_id}/diff -c file"
+        ids = "--owner=:0 --group=:0 --numeric-owner"
+        tar = f"tar --format=ustar {ids} -b 1 -c -C overlay2/{cache_id}/diff file"
         assert shell(f"{tar} | wc -c", root) == (entry / "size").read_text()
         assert shell(f"{tar} | sha256sum | cut -d' ' -f1", root) == cache_id
 
