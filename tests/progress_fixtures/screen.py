@@ -70,7 +70,7 @@ class Screen:
 
     def type(self, *keys: str) -> None:
         """Press keys, by tmux's names: `C-c`, `Enter`."""
-        self._tmux("send-keys", *keys)
+        self._tmux("send-keys", "--", *keys)
 
     def cursor_is_shown(self) -> bool:
         """Whether the cursor is visible."""
