@@ -22,6 +22,7 @@ from builder.steps import (
     ConfigStep,
     ImageBase,
     Plan,
+    PlannedStage,
     RecipeBase,
     Scratch,
     StageBase,
@@ -91,6 +92,7 @@ class Build:
         self._emit = emit
         self._resolve = resolve
         self._count = 0
+        self._top = ""
         self._cache = StepCache(store, emit, epoch=settings.epoch, no_cache=settings.no_cache)
         self._around = Surroundings(
             store, emit, self._cache, executor, settings.epoch, settings.host_ca, self._next_number
@@ -104,6 +106,7 @@ class Build:
     def run(self, recipe: str, context: str) -> Built:
         """Build `recipe` on `context`; return the image. Raises RecipeError, BuildError, CacheError."""
         started = time.monotonic()
+        self._top = recipe
         settings = self._settings
         options = PlanOptions(
             settings.platform, settings.platform, settings.arguments, settings.target, settings.labels
@@ -192,7 +195,8 @@ class Build:
             found = self._stages.get(shared) if shared else None
             if found is None:
                 base = results[stage.base] if not isinstance(stage.base, Scratch) else _nothing(stage.image)
-                found = StageRun(self._around, path, stage, base, results, sources).run()
+                label = stage.name if path == self._top else _label(path, stage)
+                found = StageRun(self._around, path, stage, base, results, sources, label).run()
                 if shared:
                     self._stages[shared] = found
             results[StageBase(stage.index)] = found
@@ -228,6 +232,12 @@ def _refuse_cycle(real: str, above: Sequence[str], span: Span | None) -> None:
     circle = [*above[above.index(real) :], real]
     shown = " -> ".join(os.path.basename(path) for path in circle)
     raise PlanError(f"recipes stand on each other in a circle: {shown}", code="recipe/cycle", span=span)
+
+
+def _label(path: str, stage: PlannedStage) -> str:
+    """Return what events call a stage of a recipe that is a base: as FROM would name it."""
+    unnamed = stage.name == f"stage-{stage.index}"
+    return os.path.basename(path) + ("" if unnamed else f"#{stage.name}")
 
 
 def _nothing(image: ImageConfig) -> StageResult:

@@ -120,6 +120,12 @@ def _split(pair: str) -> tuple[str, str]:
 
 def _line(instruction: ast.Instruction) -> str:
     first = instruction.text.split("\n", 1)[0]
+    command = getattr(instruction, "command", None)
+    if isinstance(command, ast.Command) and command.alone:
+        # What the document does says more than its delimiter.
+        lines = (line.strip() for line in command.heredocs[0].content.split("\n"))
+        told = [line for line in lines if line and not line.startswith(("#", "set -"))]
+        first = f"{first} {'; '.join(told)}"
     return f"{instruction.keyword} {first}"
 
 

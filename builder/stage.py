@@ -70,13 +70,16 @@ class StageRun:
         base: StageResult,
         trees: Mapping[Base, StageResult],
         sources: Sources,
+        label: str,
     ) -> None:
+        """`label` is what events call the stage."""
         self._around = around
         self._recipe = recipe
         self._stage = stage
         self._trees = trees
         self._sources = sources
         self._base = base
+        self._label = label
         self._platform = str(stage.image.platform)
         self._history: list[HistoryEntry] = []
         self._diff_ids: list[DiffID] = []
@@ -88,7 +91,7 @@ class StageRun:
         """Run or find every step; return the stage's root filesystem and image. Raises BuildError."""
         around, stage = self._around, self._stage
         real = [step for step in stage.steps if not isinstance(step, ConfigStep)]
-        around.emit(StageStarted(stage.name, _describe(stage.base), len(real)))
+        around.emit(StageStarted(self._label, _describe(stage.base), len(real)))
         number = 0
         for step in stage.steps:
             if isinstance(step, ConfigStep):
@@ -98,7 +101,7 @@ class StageRun:
                 continue
             number += 1
             self._step(step, number, len(real))
-        around.emit(StageFinished(stage.name, self._chain_id or ""))
+        around.emit(StageFinished(self._label, self._chain_id or ""))
         return StageResult(self._chain_id, self._image(), self._newest, self._base_chain())
 
     def _step(self, step: Step, number: int, total: int) -> None:
@@ -109,9 +112,7 @@ class StageRun:
             self._around.numbers(), keyword, os.path.realpath(self._recipe), self._stage.name, ordinal
         )
         self._around.emit(
-            StepStarted(
-                line.number, self._stage.name, number, total, step.text, step.span.file, step.span.line
-            )
+            StepStarted(line.number, self._label, number, total, step.text, step.span.file, step.span.line)
         )
         try:
             if isinstance(step, TestStep):
