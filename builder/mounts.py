@@ -82,6 +82,16 @@ def overlay(lower: Sequence[str], upper: str | None, work: str | None, attribute
             os.close(each)
 
 
+def forget_volatile(work: str) -> None:
+    """Take from `work` the mark that a volatile overlay was mounted with it: the kernel would refuse
+    another.
+    """
+    mark = f"{work}/work/incompat"
+    os.unlink(f"{mark}/volatile/dirty")
+    os.rmdir(f"{mark}/volatile")
+    os.rmdir(mark)
+
+
 def _add_lowers(fd: int, lower: Sequence[str], alone: bool, opened: list[int]) -> None:
     for path in lower[: MAX_LOWERS - 1] if len(lower) > MAX_LOWERS else lower:
         linux.fsconfig_string(fd, "lowerdir+", _short(path, opened))

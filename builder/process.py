@@ -90,12 +90,13 @@ def _change_directory(workdir: str) -> None:
 
 def _confine(request: ExecRequest) -> None:
     """Lay down what the command may never do. This process keeps its capabilities until execve."""
-    names = capabilities.NAMES if request.privileged else request.capabilities
+    unconfined = request.privileged or request.root == "host"
+    names = capabilities.NAMES if unconfined else request.capabilities
     names = capabilities.DEFAULT if names is None else names
     capabilities.limit(capabilities.mask(names))
     if request.no_new_privileges:
         linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
-    if request.seccomp and not request.privileged:
+    if request.seccomp and not unconfined:
         program = seccomp.compile_filter(os.uname().machine, names)
         try:
             linux.seccomp_filter(program, _SPEC_ALLOW)

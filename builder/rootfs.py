@@ -201,11 +201,8 @@ def _mount_root(request: ExecRequest, made: Sequence[int]) -> int:
     mountpoints.make_above("top", "root", root, missing)
     os.close(root)
     linux.umount2("root", linux.MNT_DETACH)
-    if (
-        request.work is not None
-    ):  # the mark of a volatile overlay; with it, the kernel refuses to mount it again
-        os.rmdir(f"{request.work}/work/incompat/volatile")
-        os.rmdir(f"{request.work}/work/incompat")
+    if request.work is not None:
+        mounts.forget_volatile(request.work)
     return _attach_root(request, (_BASE + "/top", *lowers))
 
 
