@@ -125,7 +125,7 @@ def _line(instruction: ast.Instruction) -> str:
         # What the document does says more than its delimiter.
         lines = (line.strip() for line in command.heredocs[0].content.split("\n"))
         told = [line for line in lines if line and not line.startswith(("#", "set -"))]
-        first = f"{first} {'; '.join(told)}"
+        first = f"{first} {told[0] if told else ''}{' …' if len(told) > 1 else ''}"
     return f"{instruction.keyword} {first}"
 
 
