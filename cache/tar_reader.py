@@ -110,6 +110,17 @@ class Stream:
             size -= len(piece)
             yield piece
 
+    def pad(self, size: int) -> None:
+        """Pass over `size` bytes of padding.
+
+        At the end of the stream they may be missing: umoci's `insert` leaves the last block unfilled, and
+        Go's archive/tar takes it.
+        """
+        while size and (self._at < len(self._chunk) or self._fill()):
+            step = min(size, len(self._chunk) - self._at)
+            self._at += step
+            size -= step
+
     def finish(self) -> DiffID:
         """Read on to the end, and return the digest of the whole stream."""
         while self._fill():
@@ -148,8 +159,9 @@ class Reader:
             yield piece
 
     def _skip(self) -> None:
-        for _ in self._stream.pieces(self._left + self._padding):
+        for _ in self._stream.pieces(self._left):
             pass
+        self._stream.pad(self._padding)
         self._left = self._padding = 0
 
     def _member(self) -> Member | None:
