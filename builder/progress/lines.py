@@ -111,7 +111,7 @@ def transfer_line(transfer: LiveTransfer, now: float, width: int, glyphs: Glyphs
 
 def summary(state: BuildState, now: float, width: int, glyphs: Glyphs) -> Line:
     """The last line: how far the build is, and each stage."""
-    elapsed = duration(now - state.began) if state.build else ""
+    elapsed = duration(now - state.began) if state.began is not None else ""
     steps = f"{state.finished_steps}/{state.build.steps} steps" if state.build else ""
     stages = [
         f"{one_line(stage.event.stage)} {'done' if stage.finished else f'{stage.done}/{stage.event.steps}'}"

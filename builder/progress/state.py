@@ -108,7 +108,7 @@ class BuildState:
     """Everything that is going on now."""
 
     build: BuildStarted | None = None
-    began: float = 0.0
+    began: float | None = None
     ended: bool = False
     finished_steps: int = 0
     stages: dict[str, LiveStage] = field(default_factory=dict)
@@ -122,9 +122,13 @@ class BuildState:
 
     def apply(self, event: Event, now: float) -> None:
         """Take `event`, which happens at `now` (seconds). Finished steps and transfers are forgotten."""
+        if self.began is None:
+            self.began = now
         match event:
             case BuildStarted():
-                self.build, self.began = event, now
+                # Recipes that this one is based on came before; their steps are not among those announced.
+                self.build, self.finished_steps = event, 0
+                self.stages.clear()
             case StageStarted():
                 self.stages[event.stage] = LiveStage(event)
             case StageFinished() if event.stage in self.stages:
