@@ -109,7 +109,7 @@ class StageRun:
         ordinal = self._ordinals.get(keyword, 0)
         self._ordinals[keyword] = ordinal + 1
         line = StepLine(
-            self._around.numbers(), keyword, os.path.realpath(self._recipe), self._stage.name, ordinal
+            self._around.numbers(), keyword, os.path.basename(self._recipe), self._stage.name, ordinal
         )
         self._around.emit(
             StepStarted(line.number, self._label, number, total, step.text, step.span.file, step.span.line)

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from cache.scratch import Staging
     from cache.store import Store
 
+_COMPARED = 10
+"""How many earlier builds of a line a miss is compared with: recipes of the same name share them."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepLine:
@@ -163,8 +166,8 @@ class StepCache:
     def _reason(self, line: StepLine, key: StepKey) -> str:
         if self._no_cache:
             return "--no-cache"
-        records = [self._store.records.nearest(name) for name in line.neighbours]
-        return why(line.keyword, key, [record.parts for record in records if record is not None], self._files)
+        earlier = self._store.records.recent(line.neighbours, _COMPARED)
+        return why(line.keyword, key, [record.parts for record in earlier], self._files)
 
     def _files(self, digest: str) -> tuple[tuple[str, str], ...] | None:
         known = self._store.memo.get("files", digest)

@@ -105,6 +105,13 @@ class Records:
         )
         return _decode(rows[0]) if rows else None
 
+    def recent(self, lines: Iterable[str], count: int) -> tuple[Record, ...]:
+        """Return the newest `count` records of each of the recipe lines, with their parts, the newest
+        first.
+        """
+        query = f"SELECT {_COLUMNS}, parts FROM records WHERE line = ? ORDER BY created DESC, key LIMIT ?"
+        return tuple(_decode(row) for line in lines for row in self._database.read(query, (line, count)))
+
     def touch(self, keys: Iterable[str]) -> None:
         """Say that the records were used now. Kept to the hour, so that a build that hits writes nothing
         most times."""

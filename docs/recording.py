@@ -64,9 +64,7 @@ def tmux(socket: str, *arguments: str) -> str:
 def draw(title: str, busiest: str, last: str, path: str) -> None:
     """Write both pictures, one below the other, as an SVG."""
     with open(os.devnull, "w", encoding="utf-8") as nowhere:
-        console = Console(
-            record=True, width=COLUMNS, file=nowhere, force_terminal=True, color_system="truecolor"
-        )
+        console = Console(record=True, width=COLUMNS, file=nowhere, force_terminal=True)
         console.print(Text(title, style="bold"))
         console.print(Text.from_ansi(busiest.rstrip("\n")))
         console.print(Text("… some seconds later", style="dim italic"))
