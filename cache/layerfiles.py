@@ -51,8 +51,7 @@ def lower_length(layers_below: int) -> int:
 
 
 def write_entry(path: str, layer: Layer, lower: str) -> None:
-    """Make the layerdb/ entry of `layer` at `path`, which must not exist."""
-    os.mkdir(path, 0o755)
+    """Write the files of the layerdb/ entry of `layer` to the empty directory `path`."""
     write_new(path + "/diff", layer.diff_id.encode())
     write_new(path + "/cache-id", layer.cache_id.encode())
     write_new(path + "/size", b"%d" % layer.size)

@@ -48,6 +48,7 @@ def remove(layers: LayerStore, chain_id: ChainID) -> bool:
                 gone += take_diff(layers, layer.cache_id)
         for staging in gone:
             staging.discard()
+        layers.scratch.settle()
     return True
 
 
@@ -64,10 +65,9 @@ def take_entry(layers: LayerStore, chain_id: ChainID, fd: int) -> list[Staging]:
 
 def take_diff(layers: LayerStore, cache_id: str) -> list[Staging]:
     """Move a changeset that no entry speaks of any more out of overlay2/."""
-    with layers.scratch.lock("diff-" + cache_id):
-        gone = vanish(layers.scratch, f"{layers.overlay2}/{cache_id}", "committed")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(f"{layers.overlay2}/l/{short_name(cache_id)}")
+    gone = vanish(layers.scratch, f"{layers.overlay2}/{cache_id}", "committed")
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(f"{layers.overlay2}/l/{short_name(cache_id)}")
     return gone
 
 

@@ -12,13 +12,12 @@ import os
 import threading
 from typing import TYPE_CHECKING
 
-from cache.disk import storing
+from cache.disk import storing, write_new
 from cache.errors import StoreCorrupt, StoreError
 from cache.layerfiles import (
     Layer,
     committed,
     lower_is_whole,
-    lower_of,
     mark_synced,
     read_entry,
     short_name,
@@ -83,9 +82,12 @@ class LayerStore:
         return tuple(layers)
 
     def lowerdirs(self, chain_id: ChainID) -> tuple[str, ...]:
-        """Return the chain's changesets as overlayfs takes its lowerdirs: absolute paths, the topmost
-        first."""
-        return tuple(self.diff_path(layer) for layer in reversed(self.chain(chain_id)))
+        """Return the chain's changesets as overlayfs takes its lowerdirs: absolute paths, the topmost first.
+
+        One that is there twice (two steps that changed nothing) comes once, as the kernel demands (ELOOP):
+        all that it has is the upper one's anyway.
+        """
+        return tuple(dict.fromkeys(self.diff_path(layer) for layer in reversed(self.chain(chain_id))))
 
     def diff_path(self, layer: Layer) -> str:
         """Return the absolute path of the layer's changeset."""
@@ -108,8 +110,9 @@ class LayerStore:
         own tar is kept beside it, for `verify`. Raises StoreFull, StoreError; nothing is published then.
         """
         tree = _tree_digest(staged.upper) if foreign else None
-        with storing("publishing a layer"), flocked(self._layerdb):  # no prune meanwhile
-            below = () if parent is None else self.chain(parent)
+        # No prune meanwhile, and nobody else who publishes.
+        with storing("publishing a layer"), flocked(self._layerdb), flocked(self._overlay2, exclusive=True):
+            lower = "" if parent is None else self._lower(parent)
             layer = Layer(
                 ChainID.extend(parent, changeset.diff_id),
                 parent,
@@ -117,10 +120,8 @@ class LayerStore:
                 changeset.diff_id.hex,
                 changeset.size,
             )
-            with self._scratch.lock("diff-" + layer.cache_id):
-                self._publish_diff(layer, staged)
-            with self._scratch.lock("layer-" + layer.chain_id.hex):
-                self._publish_entry(layer, staged, lower_of([each.cache_id for each in reversed(below)]))
+            self._publish_diff(layer, staged)
+            self._publish_entry(layer, lower)
             self._index.put(layer, self._boot, tree=tree, signature=signature)
             published = self.get(layer.chain_id)
         if published is None:
@@ -297,40 +298,47 @@ class LayerStore:
         layers = (self.get(chain_id) for chain_id in chain_ids)
         return tuple(layer for layer in layers if layer is not None)
 
-    def _publish_diff(self, layer: Layer, staged: Staging) -> None:
-        """Move the changeset to overlay2/, unless a whole one is there. The caller holds its lock."""
-        target = f"{self._overlay2}/{layer.cache_id}"
-        short = f"{self._overlay2}/l/{short_name(layer.cache_id)}"
-        if os.path.isdir(target + "/diff") and self._trust(layer) is not None:
-            self._link(short, layer.cache_id)
-            return
-        entry = staged.path + "/changeset"
-        os.mkdir(entry, 0o700)
-        with open(entry + "/link", "x") as file:
-            file.write(short_name(layer.cache_id))
-        write_committed(entry, self._boot)
-        os.rename(staged.upper, entry + "/diff")
-        self._link(short, layer.cache_id)
-        self._replace(target, entry)
+    def _lower(self, parent: ChainID) -> str:
+        """Return the text of `lower` for what stands on `parent`. Raises StoreError if that is not there."""
+        below = self.chain(parent)[-1]
+        link = "l/" + short_name(below.cache_id)
+        if below.parent is None:
+            return link
+        with open(self._entry(parent) + "/lower") as file:
+            return f"{link}:{file.read()}"
 
-    def _publish_entry(self, layer: Layer, staged: Staging, lower: str) -> None:
-        """Move the entry to layerdb/, unless a whole one is there. The caller holds its lock."""
+    def _publish_diff(self, layer: Layer, staged: Staging) -> None:
+        """Move the changeset to overlay2/, unless a whole one is there."""
+        target = f"{self._overlay2}/{layer.cache_id}"
+        short = short_name(layer.cache_id)
+        present = os.path.isdir(target + "/diff") and self._trust(layer) is not None
+        self._link(f"{self._overlay2}/l/{short}", layer.cache_id)
+        if present:
+            return
+        staged.keep_only("diff")
+        write_new(staged.path + "/link", short.encode())
+        write_committed(staged.path, self._boot)
+        self._replace(target, staged)
+
+    def _publish_entry(self, layer: Layer, lower: str) -> None:
+        """Move the entry to layerdb/, unless a whole one is there."""
         if self.get(layer.chain_id) is not None:
             return
-        entry = staged.path + "/entry"
-        write_entry(entry, layer, lower)
-        self._replace(self._entry(layer.chain_id), entry)
+        with self._scratch.directory("entry") as staged:
+            os.chmod(staged.path, 0o755)
+            write_entry(staged.path, layer, lower)
+            self._replace(self._entry(layer.chain_id), staged)
 
-    def _replace(self, target: str, entry: str) -> None:
-        """Rename `entry` to `target`, after what a power cut has left there is out of the way."""
+    def _replace(self, target: str, staged: Staging) -> None:
+        """Move `staged` to `target`, after what a power cut has left there is out of the way."""
         try:
-            os.rename(entry, target)
+            staged.move(target)
             return
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                 raise
         with self._scratch.take_away(target):
-            os.rename(entry, target)
+            staged.move(target)
 
     def _link(self, short: str, cache_id: str) -> None:
         target = f"../{cache_id}/diff"

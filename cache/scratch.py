@@ -3,7 +3,10 @@ gone."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
+from errno import EDQUOT, ENOSPC
 from fcntl import LOCK_EX, flock
 from typing import TYPE_CHECKING
 
@@ -13,6 +16,8 @@ from cache.locks import Lock, file_name, is_at, try_flock
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
+
+    from cache.trash import Trash
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -25,12 +30,13 @@ class Staging:
     mode that the root directory of a layer has until the step changes it.
     """
 
-    __slots__ = ("_fd", "path", "upper", "work")
+    __slots__ = ("_fd", "_scratch", "path", "upper", "work")
 
-    def __init__(self, path: str, fd: int) -> None:
+    def __init__(self, scratch: Scratch, path: str, fd: int) -> None:
         self.path = path
         self.upper = path + "/diff"
         self.work = path + "/work"
+        self._scratch = scratch
         self._fd = fd
 
     def __enter__(self) -> Staging:
@@ -45,33 +51,51 @@ class Staging:
         """Return the descriptor whose flock says that the owner lives: a child that inherits it owns, too."""
         return self._fd
 
-    def discard(self) -> None:
-        """Remove what is left of the directory. Calling it again does nothing."""
-        fd, self._fd = self._fd, -1
-        if fd == -1:
-            return
-        from cache.removal import remove_tree
+    def keep_only(self, name: str) -> None:
+        """Throw away all that is in the directory but `name`, so that it can be published as it is."""
+        for other in os.listdir(self.path):
+            if other != name:
+                self._scratch.throw_away(f"{self.path}/{other}")
 
+    def move(self, target: str) -> None:
+        """Rename the directory to `target`: it is published, and nothing is left to discard. Raises
+        OSError."""
+        os.rename(self.path, target)
+        self._release()
+
+    def discard(self) -> None:
+        """Throw the directory away, unless that was done, or it was published."""
+        if self._fd == -1:
+            return
         try:
             with storing("removing a staging directory"):
-                remove_tree(self.path)
+                self._scratch.throw_away(self.path)
         finally:
-            os.close(fd)
+            self._release()
+
+    def remove(self) -> None:
+        """Remove the directory, if it is empty, and give it back."""
+        with contextlib.suppress(OSError):  # what keeps it is told by who tried to empty it
+            os.rmdir(self.path)
+        self._release()
+
+    def _release(self) -> None:
+        fd, self._fd = self._fd, -1
+        os.close(fd)
 
 
 class Scratch:
     """The directory tmp/ of a store."""
 
-    __slots__ = ("path",)
-
     def __init__(self, path: str) -> None:
         self.path = path
+        self._trash: Trash | None = None
+        self._trash_lock = threading.Lock()
 
     def stage(self) -> Staging:
         """Make a staging directory. Raises StoreFull, StoreError."""
         with storing("staging"):
-            path, fd = self._directory("stage")
-            staging = Staging(path, fd)
+            staging = self.directory("stage")
             try:
                 os.mkdir(staging.upper)
                 os.chmod(staging.upper, 0o755)  # whatever the umask is
@@ -80,6 +104,19 @@ class Scratch:
                 staging.discard()
                 raise
         return staging
+
+    def directory(self, kind: str) -> Staging:
+        """Make an empty private directory. Raises OSError."""
+        while True:
+            path = f"{self.path}/{kind}-{_random()}"
+            os.mkdir(path, 0o700)
+            try:
+                fd = os.open(path, _DIRECTORY)
+            except FileNotFoundError:  # a sweep was quicker than we were
+                continue
+            if try_flock(fd) and is_at(fd, path):
+                return Staging(self, path, fd)
+            os.close(fd)
 
     def file(self) -> tuple[int, str]:
         """Make an empty file that is not swept while the descriptor is open, and return (descriptor,
@@ -91,6 +128,36 @@ class Scratch:
                 if try_flock(fd) and is_at(fd, path):
                     return fd, path
                 os.close(fd)  # a sweep was quicker than we were
+
+    def throw_away(self, path: str) -> None:
+        """Remove the tree at `path`, which is in tmp/ and ours: out of sight now, and gone when `settle`
+        returns.
+
+        A kernel takes a millisecond to remove a directory, and a step leaves five: the next one need not wait
+        for that. Raises OSError.
+        """
+        with self._trash_lock:
+            try:
+                if self._trash is None:
+                    from cache.trash import Trash
+
+                    self._trash = Trash(self.directory("trash"))
+                self._trash.put(path)
+                return
+            except FileNotFoundError:
+                return  # nothing is left of it
+            except OSError as error:
+                if error.errno not in (ENOSPC, EDQUOT):  # no room even for the directory of the trash
+                    raise
+        from cache.removal import remove_tree
+
+        remove_tree(path)
+
+    def settle(self) -> list[str]:
+        """Wait until all that was thrown away is removed, and return what could not be, with the reason."""
+        with self._trash_lock:
+            trash, self._trash = self._trash, None
+        return trash.close() if trash is not None else []
 
     def lock(
         self,
@@ -119,7 +186,7 @@ class Scratch:
             if fd != -1:
                 os.close(fd)
             raise
-        return Staging(target, fd)
+        return Staging(self, target, fd)
 
     def sweep(self) -> list[str]:
         """Remove what dead owners left, and return what could not be removed, with the reason. Raises
@@ -133,18 +200,6 @@ class Scratch:
             except OSError as error:
                 left.append(f"{self.path}/{os.fsencode(name).decode('utf-8', 'replace')}: {error.strerror}")
         return left
-
-    def _directory(self, kind: str) -> tuple[str, int]:
-        while True:
-            path = f"{self.path}/{kind}-{_random()}"
-            os.mkdir(path, 0o700)
-            try:
-                fd = os.open(path, _DIRECTORY)
-            except FileNotFoundError:  # a sweep was quicker than we were
-                continue
-            if try_flock(fd) and is_at(fd, path):
-                return path, fd
-            os.close(fd)
 
 
 def _random() -> str:

@@ -196,7 +196,9 @@ class Store:
             self.images.unsynced = False
 
     def close(self) -> None:
-        """Let go of all that is held, and close the database."""
+        """Wait until what was thrown away is removed, let go of all that is held, and close the database."""
+        for left in self.scratch.settle():
+            self._tell(f"cannot be removed: {left}")
         if "layers" in self.__dict__:
             self.layers.close()
         if "images" in self.__dict__:

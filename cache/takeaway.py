@@ -61,6 +61,7 @@ class Removal:
         """Remove what was taken out. Needs no lock: nobody can see it any more."""
         while self._gone:
             self._gone.pop().discard()
+        self._store.scratch.settle()
         chains, keys = self._late
         if chains or keys:
             forget(self._store.layers, chains, keys)
