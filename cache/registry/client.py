@@ -119,7 +119,7 @@ class RegistryClient:
         """Return a small blob whole. Raises as `blob`, and FormatError if it is larger than `limit` bytes."""
         if descriptor.size > limit:
             raise FormatError(f"blob {descriptor.digest} has {descriptor.size} bytes, more than {limit}")
-        for _ in self._endpoints(reference):
+        for _ in range(len(self._endpoints(reference)) + 1):
             try:
                 return b"".join(self.blob(reference, descriptor))
             except DigestMismatch as error:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 
+from cache.store import Store
 from tests.registry_fixtures.registry import Registry
 
 
@@ -69,3 +70,9 @@ def _run(*command: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{' '.join(command)}: {done.stderr}"
     return done.stdout
+
+
+def unfinished(store: Store) -> list[str]:
+    """What is left in a store's tmp/ when nothing is under way any more."""
+    store.scratch.settle()
+    return os.listdir(store.scratch.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import http.client
 import json
 import os
@@ -100,6 +101,22 @@ class Registry:
     def read_log(self) -> str:
         with open(self.log) as file:
             return file.read()
+
+    def put_blob(self, repository: str, data: bytes) -> None:
+        """Store a blob."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection.request("POST", f"/v2/{repository}/blobs/uploads/")
+        answer = connection.getresponse()
+        answer.read()
+        place = answer.headers["Location"]
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        path = place[place.index("/v2/") :]
+        connection.request(
+            "PUT", f"{path}&digest={digest}", data, {"Content-Type": "application/octet-stream"}
+        )
+        answer = connection.getresponse()
+        assert answer.status == 201, answer.read()
+        connection.close()
 
     def put_manifest(self, repository: str, name: str, document: dict[str, Any]) -> None:
         """Store a manifest that no tool would write."""
