@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JAVA_PACKAGES := ca-certificates debian-archive-keyring git gpgv mmdebstrap python3 python3-venv
 # The other tools of the field, which the tests compare with and hand our images to; and shells, compilers, terminals.
 TEST_PACKAGES := $(JAVA_PACKAGES) \
-	buildah busybox-static crun curl docker-registry e2fsprogs fish gcc libc6-dev libcap2-bin oci-image-tool \
+	buildah busybox-static crun curl docker-registry e2fsprogs fish gcc gpg gpg-agent libc6-dev libcap2-bin oci-image-tool \
 	openssl podman runc skopeo tmux umoci xz-utils zsh zstd
 BENCH_PACKAGES := $(JAVA_PACKAGES) buildah hyperfine runc skopeo umoci
 
@@ -35,7 +35,7 @@ define packages
 	if (($${#missing[@]})); then \
 		echo "installing Debian packages: $${missing[*]}"; \
 		$(SUDO) apt-get -qq update; \
-		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "$${missing[@]}"; \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install "$${missing[@]}" >/dev/null; \
 	fi
 endef
 
