@@ -98,4 +98,4 @@ def output_error(error: OSError, dest: str) -> OutputError:
 
 def lowerdirs(store: Store, source: Source) -> tuple[str, ...]:
     """Return the image's changesets, the topmost first."""
-    return tuple(store.layers.diff_path(layer) for layer in reversed(source.layers))
+    return store.layers.lowerdirs(source.layers[-1].chain_id) if source.layers else ()

@@ -1,0 +1,48 @@
+"""podman with a storage of its own, on a machine that may deny it to raise limits."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+
+
+class Podman:
+    """Images and containers below `directory`, run by runc on the host's network."""
+
+    def __init__(self, directory: str) -> None:
+        os.mkdir(directory)
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        configuration = {
+            "containers.conf": f'[containers]\ndefault_ulimits = ["nofile={files}:{files}"]\n'
+            '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\n',
+            "storage.conf": '[storage]\ndriver = "overlay"\n'
+            f'graphroot = "{directory}/graph"\nrunroot = "{directory}/run"\n',
+        }
+        for name, text in configuration.items():
+            with open(f"{directory}/{name}", "w", encoding="utf-8") as file:
+                file.write(text)
+        self._environment = {
+            **os.environ,
+            "CONTAINERS_CONF": f"{directory}/containers.conf",
+            "CONTAINERS_STORAGE_CONF": f"{directory}/storage.conf",
+        }
+
+    def __call__(self, *arguments: str) -> str:
+        """Run podman, which must succeed, and return what it wrote to its standard output."""
+        done = subprocess.run(
+            ["podman", *arguments],
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
+        assert done.returncode == 0, f"podman {arguments}: {done.stderr}"
+        return done.stdout
+
+    def run(self, image: str, *command: str) -> str:
+        """Run a container, and return its output."""
+        return self("run", "--rm", "--network", "host", image, *command)
+
+    def close(self) -> None:
+        self("system", "reset", "--force")
