@@ -101,10 +101,11 @@ $(VENV)/.python: | $(VENV)/.java-packages
 	done; \
 	echo "no Python from 3.11 on with venv; name one: make PYTHON=..." >&2; exit 1
 
-# As a wheel and not editable: what is tested is what users get, and its bytecode is compiled.
+# As a wheel and not editable: what is tested is what users get, and its bytecode is compiled. With testinfra, since the
+# recipes have TEST --testinfra.
 $(VENV)/.installed: $(SOURCES) | $(VENV)/.python
 	rm -rf build *.egg-info
-	$(PIP) install .
+	$(PIP) install '.[testinfra]'
 	rm -rf build *.egg-info
 	@touch $@
 
