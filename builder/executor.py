@@ -8,7 +8,7 @@ three calls.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from builder.errors import StepFailed
@@ -23,10 +23,11 @@ ends the step.
 
 
 class CommandError(StepFailed):
-    """The command could not be started. `status` is what a shell would give: 127 not found, 126 found but not
-    runnable.
+    """The command could not be started. `status` is what a shell would give: 127 not found, 126 anything
+    else.
 
-    Codes: step/not-found, step/not-executable, step/user (no such user or group), step/workdir, step/mount.
+    Codes: step/not-found, step/not-executable, step/user (no such user or group), step/workdir, step/limit
+    (an rlimit that cannot be), step/mount (a target that cannot be mounted on).
     """
 
     code = "step/not-executable"
@@ -53,7 +54,7 @@ class Mount:
     mode: int | None = None
     uid: int = 0
     gid: int = 0
-    data: bytes = b""
+    data: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,24 +71,28 @@ class ExecRequest:
     extra_hosts: (name, address) pairs for /etc/hosts.
     stdin: bytes, an open fd that stays the caller's, or None for /dev/null. tty: a pseudo-terminal in place
     of the pipes; its output is reported as stdout. stdio: three fds that the command inherits as they are,
-    instead of all that. privileged: every capability, no seccomp filter, nothing masked, the host's devices
-    (`--security=insecure`). capabilities: names without CAP_, None for Docker's default. no_new_privileges:
-    setuid programs gain nothing. rlimits: (name as in `ulimits`, such as "nofile"; soft; hard; -1 for no
-    limit). shm_size: of /dev/shm, in bytes. timeout: seconds until the command is killed, None for never.
+    instead of all that.
+    privileged: every capability, no seccomp filter, nothing masked, the host's devices.
+    capabilities: names without CAP_, None for Docker's default. no_new_privileges: setuid programs gain
+    nothing.
+    rlimits: (name as setrlimit(2) has it, such as "nofile"; soft; hard; -1 for no limit).
+    shm_size: of /dev/shm, in bytes. timeout: seconds until the command is killed, None for never.
+
+    What can hold secrets (env, stdin, the data of mounts) is not in its repr.
     """
 
     argv: tuple[str, ...]
     lower: tuple[str, ...] = ()
     upper: str | None = None
     work: str | None = None
-    env: tuple[tuple[str, str], ...] = ()
+    env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     user: str = ""
     workdir: str = "/"
     network: Literal["host", "none"] = "host"
     mounts: tuple[Mount, ...] = ()
     hostname: str = "pybuild"
     extra_hosts: tuple[tuple[str, str], ...] = ()
-    stdin: bytes | int | None = None
+    stdin: bytes | int | None = field(default=None, repr=False)
     tty: bool = False
     stdio: tuple[int, int, int] | None = None
     root: Literal["overlay", "host"] = "overlay"
@@ -102,16 +107,12 @@ class ExecRequest:
 
 @dataclass(frozen=True, slots=True)
 class ExecResult:
-    """How a command ended: its exit code, or 128 + n for signal n; wall seconds; whether its timeout killed
-    it.
-
-    stubs: mount points, absolute paths in the root, that had to be made in the upper directory. They are gone
-    from it.
+    """How a command ended: its exit code, or 128 + n for signal n; wall seconds; whether its timeout
+    killed it.
     """
 
     status: int
     seconds: float
-    stubs: tuple[str, ...] = ()
     timed_out: bool = False
 
 

@@ -20,9 +20,19 @@ OLDEST_KERNEL = (6, 7)
 MAX_LOWERS = 500
 """OVL_MAX_STACK of fs/overlayfs/params.h."""
 
-OVERLAY_OPTIONS = (("redirect_dir", "nofollow"), ("index", "off"), ("metacopy", "off"), ("xino", "off"))
+OVERLAY_OPTIONS = (
+    ("redirect_dir", "nofollow"),
+    ("index", "off"),
+    ("metacopy", "off"),
+    ("xino", "off"),
+    ("uuid", "null"),
+)
 """Each layer must be whole by itself: no redirects or metadata-only copies into the layers below it. An index
-and xino serve NFS export and persistent inode numbers, which a build does not need."""
+and xino serve NFS export and persistent inode numbers, which a build does not need. A UUID would be written
+into the upper directory."""
+
+MOST_LAYERS = 2 * MAX_LOWERS - 1
+"""One overlay may be the lowest layer of another, and no deeper: FILESYSTEM_MAX_STACK_DEPTH is 2."""
 
 _LONGEST_STRING = 255  # of fsconfig(2)
 
@@ -57,6 +67,12 @@ def overlay(lower: Sequence[str], upper: str | None, work: str | None, attribute
     It is volatile (overlayfs.rst, "Volatile mount"): otherwise each unmount would sync the whole upper file
     system.
     """
+    if len(lower) > MOST_LAYERS:
+        raise HostError(
+            f"{len(lower)} layers are too many: an overlay takes {MOST_LAYERS}",
+            code="host/overlay",
+            hint="join some of its steps into one",
+        )
     try:
         fd = linux.fsopen("overlay")
     except OSError as error:

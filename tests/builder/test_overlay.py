@@ -62,6 +62,7 @@ def test_writes_land_in_upper_and_leave_the_lowers_alone(layers: tuple[str, ...]
         (root / "middle").unlink()
     finally:
         os.close(fd)
+    assert "trusted.overlay.uuid" not in os.listxattr(tmp_path / "upper")
     assert (tmp_path / "upper" / "bottom").read_text() == "changed"
     assert (tmp_path / "bottom" / "bottom").read_text() == "bottom"
     status = os.stat(tmp_path / "upper" / "middle")
@@ -101,6 +102,11 @@ def test_more_lowers_than_the_kernel_stacks(tmp_path: Path, count: int) -> None:
         assert f"file{count - 1}" not in listing(fd)
     finally:
         os.close(fd)
+
+
+def test_too_many_lowers_are_an_error_that_says_so() -> None:
+    with pytest.raises(HostError, match="1000 layers"):
+        detached(Overlay(("/nowhere",) * 1000))
 
 
 def test_an_upper_that_cannot_be_one_is_an_error_with_a_reason(layers: tuple[str, ...]) -> None:

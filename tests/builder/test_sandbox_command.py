@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from builder.errors import HostError
-from builder.executor import CommandError
+from builder.executor import CommandError, ExecRequest, Mount
 from tests.sandbox_fixtures.scene import Scene
 
 pytestmark = pytest.mark.peer("busybox")
@@ -305,3 +305,13 @@ def test_an_unknown_limit_is_an_error(scene: Scene) -> None:
 def test_an_unknown_capability_is_an_error(scene: Scene) -> None:
     with pytest.raises(HostError, match="FLY"):
         scene.run("true", capabilities=("FLY",))
+
+
+# What is said about it
+
+
+def test_secrets_are_not_in_the_repr_of_a_request() -> None:
+    secret = "hunter2"
+    mount = Mount("file", "/run/secrets/x", data=secret.encode())
+    request = ExecRequest(("true",), env=(("TOKEN", secret),), stdin=secret.encode(), mounts=(mount,))
+    assert secret not in repr(request)
