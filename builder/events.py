@@ -1,4 +1,7 @@
-"""What a build tells the world while it goes on: frozen events, sideways from the data. docs/events.md documents them."""
+"""What a build tells the world while it goes on: frozen events, sideways from the data.
+
+docs/events.md documents them.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Outcome = Literal["ran", "cached", "same", "empty", "passed", "failed"]
-"""ran: the step was run; cached: a record was found; same: run again, with the result of an earlier layer (early cutoff);
-empty: metadata only; passed: a test that was run and passed; failed."""
+"""ran: the step was run; cached: a record was found; same: run again, with the result of an earlier layer (early
+cutoff); empty: metadata only; passed: a test that was run and passed; failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +65,8 @@ class StepOutput:
 
 @dataclass(frozen=True, slots=True)
 class StepFinished:
-    """A step ended. `reason` says why it hit or missed; `seconds` is its wall time; `size` its layer's tar bytes."""
+    """A step ended. `reason` says why it hit or missed; `seconds` is its wall time; `size` its layer's bytes as a
+    tar."""
 
     step: int
     outcome: Outcome
@@ -85,7 +89,10 @@ class StageFinished:
 
 @dataclass(frozen=True, slots=True)
 class TransferStarted:
-    """A long transfer, unpacking or compression begins. `total` in bytes, None where unknown."""
+    """A long transfer, unpacking or compression begins. `total` in bytes, None where unknown.
+
+    Told again for a transfer under way, it has come to another part of its work.
+    """
 
     transfer: str
     label: str
@@ -141,9 +148,10 @@ class BuildFinished:
 
 @dataclass(frozen=True, slots=True)
 class BuildFailed:
-    """The build ends without an image. `code` is one of docs/errors.md, `exit_code` what the process ends with.
+    """The build ends without an image.
 
-    `report` is the error as a person reads it: message, place, excerpt of the recipe, hint; several lines.
+    `code` is one of docs/errors.md, `exit_code` what the process ends with. `report` is the error as a person
+    reads it: message, place, excerpt of the recipe, hint; several lines.
     """
 
     code: str

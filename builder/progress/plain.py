@@ -131,9 +131,11 @@ class PlainDisplay(StreamDisplay):
     def _transfer(self, event: TransferStarted | TransferProgress | TransferFinished) -> None:
         now = self._clock()
         if isinstance(event, TransferStarted):
-            self._transfers[event.transfer] = _Transfer(self._next(), event, now, now)
+            known = self._transfers.get(event.transfer)
+            number, began = (known.number, known.began) if known else (self._next(), now)
+            self._transfers[event.transfer] = _Transfer(number, event, began, now)
             total = f" ({size(event.total)})" if event.total is not None else ""
-            self._line(self._last, f"{one_line(event.label)}{total}")
+            self._line(number, f"{one_line(event.label)}{total}")
             return
         transfer = self._transfers.get(event.transfer)
         if transfer is None:

@@ -143,7 +143,8 @@ class BuildState:
             case StepFinished():
                 self._finish_step(event)
             case TransferStarted():
-                self.transfers[event.transfer] = LiveTransfer(event, now)
+                known = self.transfers.get(event.transfer)
+                self.transfers[event.transfer] = LiveTransfer(event, known.began if known else now)
             case TransferProgress() if event.transfer in self.transfers:
                 self.transfers[event.transfer].advance(event.done, now)
             case TransferFinished():

@@ -14,7 +14,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.events import BuildFinished, StepFinished, StepOutput, StepRunning, StepStarted, TransferProgress
+from builder.events import (
+    BuildFinished,
+    StepFinished,
+    StepOutput,
+    StepRunning,
+    StepStarted,
+    TransferFinished,
+    TransferProgress,
+    TransferStarted,
+)
 from builder.progress import MODES, Mode, open_display
 from builder.progress.printable import LineSplitter, cells, clip, one_line, printable
 from builder.progress.units import duration, part_of, size
@@ -153,6 +162,15 @@ def test_durations_and_sizes_are_short() -> None:
         "0 B", "999 B", "1.0 kB", "12.3 MB", "1.0 GB", "5.0 TB",
     ]  # fmt: skip
     assert (part_of(812, 48_000_000), part_of(26_400_000, 48_000_000)) == ("812 B/48.0 MB", "26.4/48.0 MB")
+
+
+def test_a_transfer_that_comes_to_another_part_keeps_its_number() -> None:
+    out = io.StringIO()
+    with open_display("plain", out, clock=lambda: 0.0) as display:
+        for part in ("downloading", "unpacking"):
+            display.emit(TransferStarted("base", f"debian: {part}", None))
+        display.emit(TransferFinished("base", 5000))
+    assert out.getvalue() == "#1 debian: downloading\n#1 debian: unpacking\n#1 DONE 0.0s, 5.0 kB\n"
 
 
 def test_json_tells_of_a_fast_transfer_ten_times_a_second() -> None:
