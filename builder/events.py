@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Outcome = Literal["ran", "cached", "same", "empty", "passed", "failed"]
-"""ran: the step was run; cached: a record was found; same: run again, with the result of an earlier layer (early
-cutoff); empty: metadata only; passed: a test that was run and passed; failed."""
+"""ran: the step was run; cached: a record was found; same: run again, with the result of an earlier layer
+(early cutoff); empty: metadata only; passed: a test that was run and passed; failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +65,8 @@ class StepOutput:
 
 @dataclass(frozen=True, slots=True)
 class StepFinished:
-    """A step ended. `reason` says why it hit or missed; `seconds` is its wall time; `size` its layer's bytes as a
-    tar."""
+    """A step ended. `reason` says why it hit or missed; `seconds` is its wall time; `size` its layer's
+    bytes as a tar."""
 
     step: int
     outcome: Outcome
