@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cache.disk import FULL_HINT
 from cache.errors import StoreCorrupt, StoreError, StoreFull
+from cache.reserve import is_full
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -137,7 +138,11 @@ class Database:
                     f"{self.path} is of a newer pybuild (schema {version}; this one knows {VERSION})",
                     hint="use that pybuild, or another --root",
                 )
-            connection.execute("PRAGMA journal_mode = WAL")
+            # SQLite maps the WAL's index, and makes sure of one block in each 4096 bytes of it. Where blocks
+            # are smaller and the disk gets full, touching the others kills the process (SIGBUS): there, the
+            # slower journal must do.
+            small = os.statvfs(os.path.dirname(self.path)).f_frsize < 4096
+            connection.execute(f"PRAGMA journal_mode = {'DELETE' if small else 'WAL'}")
             script = TABLES if version == 0 else "".join(MIGRATIONS[step] for step in range(version, VERSION))
             connection.executescript(f"BEGIN IMMEDIATE; {script} PRAGMA user_version = {VERSION}; COMMIT;")
         if version == 0 and not self._told and self._inhabited():
@@ -177,7 +182,7 @@ class Database:
     def _failure(self, error: Exception) -> StoreError:
         code: int = getattr(error, "sqlite_errorcode", 0) & 0xFF
         what = f"{self.path}: {error}"
-        if code == _FULL or (code in (_IOERR, _CANTOPEN) and self._disk_is_full()):
+        if code == _FULL or (code in (_IOERR, _CANTOPEN) and is_full(os.path.dirname(self.path))):
             return StoreFull(what, hint=FULL_HINT)
         if code in (_CORRUPT, _NOTADB) or str(error).startswith(("no such table", "no such column")):
             return StoreCorrupt(what, hint="remove the file: all but the image names can be made again")
@@ -188,13 +193,6 @@ class Database:
                 what, hint="the store must be writable: run as root, or name another with --root"
             )
         return StoreError(what)
-
-    def _disk_is_full(self) -> bool:
-        try:
-            status = os.statvfs(os.path.dirname(self.path))
-        except OSError:
-            return False
-        return status.f_bavail * status.f_frsize < 1 << 20 or (status.f_files > 0 and status.f_favail == 0)
 
 
 def _inode(path: str) -> tuple[int, int] | None:

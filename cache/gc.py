@@ -7,6 +7,7 @@ unused first.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import time
 from dataclasses import dataclass
@@ -66,6 +67,7 @@ def prune(
     Builds that run meanwhile are not disturbed: what they were given stays. Raises StoreError; the store is
     sound then, and what was not taken away is as it was.
     """
+    from cache import reserve
     from cache.layerremoval import exclusively
     from cache.survey import survey
     from cache.takeaway import Removal
@@ -73,6 +75,8 @@ def prune(
     policy = policy or Policy()
     removal = Removal(store)
     with storing("pruning the store"):
+        if not dry_run:
+            reserve.give_back(store.root)
         try:
             with exclusively(store.layers):
                 found = survey(store, keep)
@@ -83,6 +87,8 @@ def prune(
             removal.finish()
     if not dry_run:
         removal.tidy()
+        with contextlib.suppress(OSError):  # still full: the next prune sees to it
+            reserve.keep(store.root)
     freed = sum(item.size for item in items)
     return Report(tuple(items), freed, prunable - freed, dry_run)
 

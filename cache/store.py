@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 
 FORMAT = "pybuild store 1\n"
 _DIRECTORIES = ("overlay2/l", "layerdb/sha256", "imagedb/content/sha256", "blobs", "tmp")
-_NAMES = frozenset(path.partition("/")[0] for path in _DIRECTORIES) | {"containers", "format", "lost+found"}
+_NAMES = frozenset(path.partition("/")[0] for path in _DIRECTORIES) | {
+    "containers",
+    "format",
+    "lost+found",
+    "reserve",
+}
 
 
 class Store:
@@ -248,8 +253,11 @@ def _prepare(root: str) -> None:
 
 
 def _make_layout(root: str) -> None:
+    from cache import reserve
+
     for path in _DIRECTORIES:
         os.makedirs(f"{root}/{path}", 0o700, exist_ok=True)
+    reserve.keep(root)
 
 
 def _write_format(root: str) -> None:
