@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cache.errors import FormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Sequence
     from typing import Any
 
 Pairs = tuple[tuple[str, str], ...]
@@ -124,14 +124,18 @@ class Document:
         return self.optional_texts(key) or ()
 
     def pairs(self, key: str) -> Pairs:
-        value = self._get(key) or {}
+        value = self._get(key)
+        if value is None:
+            return ()
         if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
             raise self._wrong(key, "an object of strings")
         return tuple(sorted(value.items()))
 
     def keys(self, key: str) -> tuple[str, ...]:
         """The keys of an object whose values say nothing: how Docker writes a set."""
-        value = self._get(key) or {}
+        value = self._get(key)
+        if value is None:
+            return ()
         if not isinstance(value, dict):
             raise self._wrong(key, "an object")
         return tuple(sorted(value))
@@ -140,8 +144,10 @@ class Document:
         value = self._get(key)
         return None if value is None else Document.of(value, f"{self._what}: {key}")
 
-    def documents(self, key: str) -> Iterable[Document]:
-        value = self._get(key) or []
+    def documents(self, key: str) -> Sequence[Document]:
+        value = self._get(key)
+        if value is None:
+            return ()
         if not isinstance(value, list):
             raise self._wrong(key, "a list")
         return [Document.of(item, f"{self._what}: {key}[{index}]") for index, item in enumerate(value)]
