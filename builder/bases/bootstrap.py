@@ -22,8 +22,8 @@ from cache.oci.spec import ContainerConfig, History, ImageConfig
 
 if TYPE_CHECKING:
     from builder.bases.base import BaseImage, Surroundings
-    from builder.bases.mmdebstrap import Wish
     from builder.bases.release import Release
+    from builder.bases.wish import Wish
     from builder.executor import Stream
     from cache.layers import Layer
     from cache.oci.platform import Platform

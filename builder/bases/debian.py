@@ -1,4 +1,4 @@
-"""Where Debian's packages come from: architectures, mirrors, the host's own sources. Text in, values out.
+"""Where Debian's packages come from: mirrors, and the host's own sources. Text in, values out.
 
 Sources: sources.list(5), deb822(5), and what the official Debian images have in their /etc/apt.
 """
@@ -9,35 +9,15 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from builder.errors import BaseError
 
-if TYPE_CHECKING:
-    from cache.oci.platform import Platform
-
 MIRROR = "http://deb.debian.org/debian"
 SECURITY_MIRROR = "http://deb.debian.org/debian-security"
-KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 ROLLING = frozenset(("sid", "unstable", "experimental", "rc-buggy"))
 """Suites without -updates and -security: what is new goes right into them."""
 
-_SUITE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
-_ARCHITECTURES = {
-    "386": "i386",
-    "amd64": "amd64",
-    "arm/v5": "armel",
-    "arm/v6": "armel",
-    "arm/v7": "armhf",
-    "arm64": "arm64",
-    "loong64": "loong64",
-    "mips64le": "mips64el",
-    "mipsle": "mipsel",
-    "ppc64le": "ppc64el",
-    "riscv64": "riscv64",
-    "s390x": "s390x",
-}
 _ONE_LINE = re.compile(
     r"deb\s+(?:\[(?P<options>[^]]*)\]\s+)?(?P<uri>\S+)\s+(?P<suite>\S+)\s+(?P<components>.+)"
 )
@@ -61,26 +41,6 @@ class Source:
         options = " ".join((*self.options, *more))
         parts = ("deb", f"[{options}]" if options else "", self.uri, self.suite, *self.components)
         return " ".join(part for part in parts if part)
-
-
-def architecture(platform: Platform) -> str:
-    """Debian's name of the platform's architecture. Raises BaseError if there is none."""
-    wanted = platform.normalised()
-    name = "/".join(part for part in (wanted.architecture, wanted.variant) if part)
-    found = _ARCHITECTURES.get(name) or _ARCHITECTURES.get(wanted.architecture)
-    if wanted.os != "linux" or found is None:
-        raise BaseError(f"Debian is not made for {platform}", code="base/platform")
-    return found
-
-
-def check_suite(suite: str) -> None:
-    """Raise BaseError if `suite` cannot be the name of one."""
-    if _SUITE.fullmatch(suite) is None:
-        raise BaseError(
-            f"{suite[:100]!r} is not the name of a suite",
-            code="base/suite",
-            hint="write a code name, such as FROM mmdebstrap://bookworm",
-        )
 
 
 def plan_sources(suite: str, mirrors: tuple[str, ...], default: str, security: str) -> tuple[Source, ...]:
@@ -121,7 +81,9 @@ def _mirror(text: str, suite: str) -> list[Source]:
 def _uri(text: str) -> str:
     parts = urlsplit(text)
     if parts.username is not None or parts.password is not None:
-        raise BaseError("a mirror's URL must not hold a login: it would stand in the image", code="base/mirror")
+        raise BaseError(
+            "a mirror's URL must not hold a login: it would stand in the image", code="base/mirror"
+        )
     if parts.scheme not in ("http", "https") or not parts.hostname or re.search(r"[\s\[\]]", text):
         raise BaseError(
             f"{text[:200]!r} is not a mirror",

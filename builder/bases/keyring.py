@@ -6,7 +6,7 @@ import os
 import re
 from dataclasses import dataclass, field
 
-from builder.bases.debian import KEYRING
+from builder.bases.wish import KEYRING
 from builder.errors import HostError
 
 _ARMOR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"

@@ -8,12 +8,11 @@ away.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.bases.base import BaseImage, BaseRequest, Surroundings
-from builder.bases.debian import KEYRING, architecture, check_suite
 from builder.bases.images import find, keep, recall, remember
+from builder.bases.wish import Wish, read_wish
 from builder.errors import BaseError
 
 if TYPE_CHECKING:
@@ -23,42 +22,8 @@ if TYPE_CHECKING:
 _FORMAT = 1
 """Of what is made of the same packages. Counts up when that changes."""
 
-_VARIANTS = (
-    "extract",
-    "custom",
-    "essential",
-    "apt",
-    "required",
-    "minbase",
-    "buildd",
-    "important",
-    "debootstrap",
-    "-",
-    "standard",
-)
 _MOVES = 3
 """How often a mirror may be updated while it is read, before that is an error."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What FROM asks for, checked. `keyring` is an absolute path."""
-
-    suite: str
-    architecture: str
-    variant: str = "minbase"
-    include: tuple[str, ...] = ()
-    mirrors: tuple[str, ...] = ()
-    keyring: str = KEYRING
-
-    @property
-    def name(self) -> str:
-        """The name under which the result stands in the store: what was asked for, in one spelling."""
-        parts = [f"variant={self.variant}"] if self.variant != "minbase" else []
-        parts += [f"include={','.join(self.include)}"] if self.include else []
-        parts += [f"mirror={mirror}" for mirror in self.mirrors]
-        parts += [f"keyring={self.keyring}"] if self.keyring != KEYRING else []
-        return f"mmdebstrap://{self.suite}" + (f"?{'&'.join(parts)}" if parts else "")
 
 
 class MmdebstrapTransport:
@@ -106,34 +71,6 @@ class MmdebstrapTransport:
             remember(store, receipt, base)
             return base
         raise BaseError(f"the mirror of {wish.suite} keeps changing while it is read", code="base/mirror")
-
-
-def read_wish(request: BaseRequest) -> Wish:
-    """Return what a request asks for. Raises BaseError for what mmdebstrap would not understand."""
-    check_suite(request.location)
-    values: dict[str, list[str]] = {}
-    for name, value in request.options:
-        values.setdefault(name, []).append(value)
-    unknown = values.keys() - {"variant", "include", "mirror", "keyring"}
-    if unknown:
-        raise BaseError(f"--{min(unknown)} means nothing to mmdebstrap://", code="base/option")
-    variant = values.get("variant", ["minbase"])[-1]
-    if variant not in _VARIANTS:
-        hint = f"mmdebstrap knows {', '.join(_VARIANTS)}"
-        raise BaseError(f"unknown variant: {variant[:100]!r}", code="base/option", hint=hint)
-    include = _packages(values.get("include", []))
-    keyring = request.path(values["keyring"][-1]) if "keyring" in values else KEYRING
-    mirrors = tuple(text.strip() for text in values.get("mirror", []))
-    return Wish(request.location, architecture(request.platform), variant, include, mirrors, keyring)
-
-
-def _packages(texts: Sequence[str]) -> tuple[str, ...]:
-    """The packages of all --include flags, each once, sorted: their order means nothing to apt."""
-    words = {word for text in texts for word in text.replace(",", " ").split()}
-    for word in sorted(words):
-        if word.startswith("-") or not word.isascii() or not word.isprintable():
-            raise BaseError(f"{word[:100]!r} is not the name of a package", code="base/option")
-    return tuple(sorted(words))
 
 
 def base_key(wish: Wish, releases: Sequence[Release], keyring: Keyring, version: str) -> str:

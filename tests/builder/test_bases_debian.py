@@ -15,15 +15,15 @@ from builder.bases.debian import (
     MIRROR,
     SECURITY_MIRROR,
     Source,
-    architecture,
     host_mirrors,
     parse_stanza,
     parse_uris,
     plan_sources,
 )
 from builder.bases.keyring import Keyring
-from builder.bases.mmdebstrap import Wish, base_key, read_wish
+from builder.bases.mmdebstrap import base_key
 from builder.bases.release import Release
+from builder.bases.wish import Wish, architecture, read_wish
 from builder.errors import BaseError
 from cache.oci.platform import Platform
 
