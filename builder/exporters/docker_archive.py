@@ -1,7 +1,9 @@
 """type=docker: what `docker save` writes and `docker load`, podman and most scanners read.
 
 Source: moby, image/spec/v1.2.md (Combined Image JSON + Filesystem Changeset Format). Each layer lies in a
-directory that is called by its ChainID, with the files that loaders older than Docker 1.10 want.
+directory that is called by its ChainID, with the files that loaders older than Docker 1.10 want. Names are
+whole, as podman and skopeo write them: Docker takes them for the short ones, podman would take short ones for
+localhost's.
 """
 
 from __future__ import annotations
@@ -61,7 +63,7 @@ def _path(source: Source, place: int) -> str:
 def _manifest(source: Source) -> bytes:
     entry = {
         "Config": f"{source.image_id.hex}.json",
-        "RepoTags": [Reference.parse(name).familiar for name in source.names] or None,
+        "RepoTags": list(source.names) or None,
         "Layers": [_path(source, place) for place in range(len(source.layers))],
     }
     return dumps([entry])
@@ -72,8 +74,7 @@ def _repositories(source: Source) -> bytes:
     tags: dict[str, dict[str, str]] = {}
     for name in source.names if source.layers else ():
         reference = Reference.parse(name)
-        repository = reference.familiar.rpartition(":")[0]
-        tags.setdefault(repository, {})[reference.tag or "latest"] = source.layers[-1].chain_id.hex
+        tags.setdefault(reference.name, {})[reference.tag or "latest"] = source.layers[-1].chain_id.hex
     return dumps(tags)
 
 

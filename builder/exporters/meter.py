@@ -36,7 +36,7 @@ class Meters:
 
     @contextmanager
     def transfer(self, name: str, label: str, total: int | None, sink: Writable) -> Iterator[Meter]:
-        """Report that the transfer `name` of `total` bytes (None: unknown) begins, and that it is finished."""
+        """Report the beginning and the end of the transfer `name` of `total` bytes (None: unknown)."""
         self.tell(TransferStarted(name, label, total))
         meter = Meter(self, name, sink)
         yield meter

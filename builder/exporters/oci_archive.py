@@ -5,6 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+from builder.exporters.base import Output
 from builder.exporters.destination import open_output
 from builder.exporters.meter import Meters
 from builder.exporters.oci_documents import LAYOUT_FILE, image_documents, merge
@@ -15,7 +16,7 @@ from cache.oci.spec import Index
 
 if TYPE_CHECKING:
     from builder.events import Emit
-    from builder.exporters.base import Output, Source
+    from builder.exporters.base import Source
     from builder.exporters.output_spec import OutputSpec
     from cache.blobs import LayerBlob
     from cache.store import Store

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class Podman:
@@ -12,9 +15,14 @@ class Podman:
 
     def __init__(self, directory: str) -> None:
         os.mkdir(directory)
+        with open("/proc/sys/kernel/pid_max") as file:
+            processes = min(
+                int(file.read()), resource.getrlimit(resource.RLIMIT_NPROC)[1]
+            )  # podman sets it so
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        ulimits = [f"nofile={files}:{files}", f"nproc={processes}:{processes}"]
         configuration = {
-            "containers.conf": f'[containers]\ndefault_ulimits = ["nofile={files}:{files}"]\n'
+            "containers.conf": f"[containers]\ndefault_ulimits = {json.dumps(ulimits)}\n"
             '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\n',
             "storage.conf": '[storage]\ndriver = "overlay"\n'
             f'graphroot = "{directory}/graph"\nrunroot = "{directory}/run"\n',
@@ -43,6 +51,14 @@ class Podman:
     def run(self, image: str, *command: str) -> str:
         """Run a container, and return its output."""
         return self("run", "--rm", "--network", "host", image, *command)
+
+    @contextmanager
+    def mounted(self, image: str) -> Iterator[str]:
+        """Give the directory at which the image's root filesystem is mounted."""
+        try:
+            yield self("image", "mount", image).strip()
+        finally:
+            self("image", "unmount", image)
 
     def close(self) -> None:
         self("system", "reset", "--force")
