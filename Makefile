@@ -70,6 +70,10 @@ bench: $(VENV)/.bench-packages $(VENV)/.installed ## compare with other builders
 kills: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed ## kill builds at KILLS=200 random instants, and build again after each
 	$(SUDO) $(BIN)/python tests/campaigns/kills.py $(KILLS)
 
+.PHONY: fuzz
+fuzz: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed ## try the tests that make up their input with much more of it
+	$(SUDO) $(BIN)/pytest -m hypothesis --hypothesis-profile=fuzz $(ARGS)
+
 .PHONY: wheel
 wheel: $(VENV)/.developing ## dist/pybuild-*.whl
 	rm -rf build *.egg-info

@@ -7,12 +7,22 @@ import shutil
 import sys
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 # At the end: `tests` is found here, but builder, cache and grammar as they are installed, where they are.
 if ROOT not in sys.path:
     sys.path.append(ROOT)
+
+
+# No test measures time, on a machine that does other things too; in CI each run tries the same examples.
+_SLOW = (HealthCheck.too_slow, HealthCheck.data_too_large)
+settings.register_profile(
+    "tests", deadline=None, suppress_health_check=_SLOW, derandomize=bool(os.environ.get("CI"))
+)
+settings.register_profile("fuzz", deadline=None, suppress_health_check=_SLOW, max_examples=20_000)
+settings.load_profile("tests")
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
