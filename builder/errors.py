@@ -1,4 +1,4 @@
-"""What can go wrong in a build. Only the CLI prints errors and exits; see DESIGN's exit codes in docs/errors.md."""
+"""What can go wrong in a build. Only the CLI prints errors and exits (docs/errors.md)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class BuildError(Exception):
-    """Base of the builder's errors: a stable code, a message, a hint, the span in the recipe where there is one."""
+    """Base of the builder's errors: a stable code, a message, a hint, the span in the recipe if there is one."""
 
     code = "build/error"
     exit_code = 4
@@ -45,13 +45,19 @@ class PlanError(BuildError):
 
 
 class StepFailed(BuildError):
-    """A step's command or a test ended with a code other than 0, which `status` holds (128 + n for signal n)."""
+    """A step's command or a test ended with a code other than 0: `status` (128 + n for signal n)."""
 
     code = "step/failed"
     exit_code = 1
 
     def __init__(
-        self, message: str, *, status: int, hint: str | None = None, span: Span | None = None, code: str | None = None
+        self,
+        message: str,
+        *,
+        status: int,
+        hint: str | None = None,
+        span: Span | None = None,
+        code: str | None = None,
     ) -> None:
         super().__init__(message, hint=hint, span=span, code=code)
         self.status = status

@@ -1,4 +1,4 @@
-"""What can go wrong below the builder. Each error has a stable code, a message and, where one helps, a hint."""
+"""What can go wrong below the builder: each error has a stable code, a message and, if one helps, a hint."""
 
 
 class CacheError(Exception):

@@ -1,4 +1,4 @@
-"""Digests, and the two identifiers that are made of them (image-spec, config.md: Layer DiffID, Layer ChainID)."""
+"""Digests, and the two identifiers made of them (image-spec, config.md: Layer DiffID, Layer ChainID)."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _DIGEST = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
 
 class Digest(str):
-    """`algorithm:hex`, as in the image-spec's descriptor.md. A plain string that is known to be well-formed."""
+    """`algorithm:hex`, as in the image-spec's descriptor.md: a plain string, known to be well-formed."""
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, text: str) -> Digest:
-        """Return `text` as a digest. Raises FormatError if it is none, or of an algorithm that we do not know."""
+        """Return `text` as a digest. Raises FormatError if it is none, or of an unknown algorithm."""
         if _DIGEST.fullmatch(text) is None:
             raise FormatError(f"not a digest: {text[:100]!r}")
         return cls(text)
