@@ -85,7 +85,8 @@ class StepCache:
             return self._hit(line, record, started, "")
         waited: list[bool] = []
         with self._store.lock("step-" + key.key, on_wait=lambda: self._waiting(line, waited)):
-            record = self._find(key.key) if waited and not self._no_cache else None
+            # Again, also if there was nobody to wait for: another may have run it since we looked.
+            record = None if self._no_cache else self._find(key.key)
             if record is not None:
                 return self._hit(line, record, started, "another build ran it meanwhile")
             reason = self._reason(line, key)

@@ -19,6 +19,7 @@ from cache.compression import KINDS, Compression, Kind
 from cache.disk import storing, write_all
 from cache.errors import DigestMismatch
 from cache.oci.digest import DiffID, Digest
+from cache.pins import Pins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,6 +67,7 @@ class Blobs:
         self._lock = threading.Lock()
         self._ready = False
         self._verified: set[Digest] = set()
+        self._pins = Pins()
 
     # Blobs by digest
 
@@ -82,10 +84,12 @@ class Blobs:
         """Return a blob open for reading, its bytes verified; None if it is not there, or was damaged (it is
         gone then).
 
-        Removing it from the store does not disturb the reader. Raises StoreError.
+        No prune takes it before the store is closed. Raises StoreError.
         """
         path = self.path_of(digest)
         with storing("reading a blob"):
+            if self._pins.take(path) is None:
+                return None
             try:
                 file = open(path, "rb", buffering=0, opener=_open_no_follow)  # noqa: SIM115
             except FileNotFoundError:
@@ -128,6 +132,7 @@ class Blobs:
     def remove(self, digest: Digest) -> bool:
         """Remove a blob. False if there was none."""
         self._verified.discard(digest)
+        self._pins.drop(self.path_of(digest))
         with storing("removing a blob"):
             try:
                 os.unlink(self.path_of(digest))
@@ -211,8 +216,14 @@ class Blobs:
                         os.close(fd)
             self._ready = True
 
-    def _publish(self, staged: str, digest: Digest) -> None:
-        os.rename(staged, self.path_of(digest))
+    def close(self) -> None:
+        """Let prunes take what was written and read here."""
+        self._pins.drop_all()
+
+    def _publish(self, staged: str, digest: Digest, fd: int) -> None:
+        path = self.path_of(digest)
+        os.rename(staged, path)
+        self._pins.adopt(path, fd)
         self._verified.add(digest)
 
 
@@ -264,11 +275,10 @@ class BlobWriter:
         fd, self._fd = self._fd, -1
         try:
             with storing("publishing a blob"):
-                self._blobs._publish(self._path, digest)
+                self._blobs._publish(self._path, digest, fd)
         except BaseException:
             self._fd = fd
             raise
-        os.close(fd)
         return digest
 
     def discard(self) -> None:

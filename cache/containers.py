@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from cache.disk import storing
 from cache.errors import StoreError
-from cache.locks import try_flock
+from cache.locks import flocked, try_flock
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,6 +50,7 @@ class ContainerStore:
 
     def __init__(self, root: str, scratch: Scratch) -> None:
         self._path = root + "/containers"
+        self._layerdb = root + "/layerdb/sha256"
         self._scratch = scratch
 
     def upper(self, container_id: str) -> str:
@@ -69,7 +70,7 @@ class ContainerStore:
         if container.name and _NAME.fullmatch(container.name) is None:
             raise StoreError(f"not a name for a container: {container.name!r}", code="container/name")
         path = f"{self._path}/{container.id}"
-        with storing("making a container"):
+        with storing("making a container"), flocked(self._layerdb):  # no prune meanwhile
             os.makedirs(path, 0o700)
             fd = os.open(path, _DIRECTORY)
             try_flock(fd)

@@ -5,6 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cache.scratch import Scratch
 
 _UNFIT = {
     "overlay": "an overlay cannot be the upper layer of another overlay",
@@ -29,7 +33,7 @@ _UNFIT = {
 (Documentation/filesystems/overlayfs.rst: whiteouts, trusted.* or user.* xattrs, valid d_type)."""
 
 
-def upperdir_problem(root: str) -> str | None:
+def upperdir_problem(root: str, scratch: Scratch) -> str | None:
     """Return in words why a directory of the store cannot be an overlay's upperdir, None if nothing speaks
     against it.
 
@@ -37,13 +41,11 @@ def upperdir_problem(root: str) -> str | None:
     in a staging directory. What only a mount can tell is left to it. Raises StoreError where even that cannot
     be done.
     """
-    from cache.scratch import Scratch
-
     kind = file_system(root)
     reason = _UNFIT.get(kind)
     if reason is not None:
         return f"{root} is on {kind}: {reason}"
-    with Scratch(root + "/tmp").stage() as staging:
+    with scratch.stage() as staging:
         problem = _whiteout(staging.upper) or _opaque(staging.upper) or _file_types(staging.upper)
     return None if problem is None else f"{root} is on {kind}: {problem}"
 

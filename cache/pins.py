@@ -6,7 +6,6 @@ takes it away. Nothing is written, so nothing is left over, and a full disk is n
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import os
 import threading
@@ -27,10 +26,6 @@ def hold(path: str) -> int | None:
         fd = os.open(path, _READ)
     except FileNotFoundError:
         return None
-    except OSError as error:
-        if error.errno in (errno.ENOTDIR, errno.ELOOP):
-            return None
-        raise
     try:
         fcntl.flock(fd, fcntl.LOCK_SH)
         if is_at(fd, path):
@@ -58,6 +53,14 @@ class Pins:
                 if fd is not None:
                     self._held[path] = fd
             return fd
+
+    def adopt(self, path: str, fd: int) -> None:
+        """Hold `path`, which `fd` (ours from now on) has locked for itself until now."""
+        fcntl.flock(fd, fcntl.LOCK_SH)
+        with self._lock:
+            before, self._held[path] = self._held.get(path), fd
+        if before is not None:
+            unlock(before)
 
     def drop(self, path: str) -> None:
         """Hold `path` no longer."""

@@ -208,6 +208,8 @@ class Store:
             self.layers.close()
         if "images" in self.__dict__:
             self.images.close()
+        if "blobs" in self.__dict__:
+            self.blobs.close()
         if "database" in self.__dict__:
             self.database.close()
 
@@ -215,7 +217,7 @@ class Store:
         """Say why no step can run on this store's file system, None if it can: see `cache.filesystem`."""
         from cache.filesystem import upperdir_problem
 
-        return upperdir_problem(self.root)
+        return upperdir_problem(self.root, self.scratch)
 
     def _has_layers(self) -> bool:
         with os.scandir(self.root + "/layerdb/sha256") as entries:
