@@ -111,13 +111,9 @@ def _layout(dest: str) -> Iterator[_Layout]:
     """Open the layout at `dest` for nobody else to add to; it is made if there is nothing, or an empty
     directory."""
     with writing(dest):
-        made = not os.path.isdir(dest)
-        if made:
-            os.makedirs(dest)
-        root = os.open(dest, _DIRECTORY)
+        root, made = _lock(dest)
     try:
         with writing(dest):
-            fcntl.flock(root, fcntl.LOCK_EX)
             index = _read_index(root, dest)
         layout = _Layout(root, dest, index)
         try:
@@ -129,11 +125,32 @@ def _layout(dest: str) -> Iterator[_Layout]:
             layout.close()
     except BaseException:
         if made:
-            with suppress(OSError):  # another one may be waiting to fill it
+            with suppress(OSError):
                 os.rmdir(dest)
         raise
     finally:
         os.close(root)
+
+
+def _lock(dest: str) -> tuple[int, bool]:
+    """Open and lock the directory `dest`; say whether it was made for that."""
+    while True:
+        os.makedirs(os.path.dirname(os.path.abspath(dest)), exist_ok=True)
+        made = True
+        try:
+            os.mkdir(dest)
+        except FileExistsError:
+            made = False
+        root = os.open(dest, _DIRECTORY)
+        try:
+            fcntl.flock(root, fcntl.LOCK_EX)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.stat(dest), os.fstat(root)):
+                    return root, made
+        except BaseException:
+            os.close(root)
+            raise
+        os.close(root)  # the one that made it has failed, and removed it again
 
 
 def _read_index(root: int, dest: str) -> Index:

@@ -89,7 +89,7 @@ def _split(text: str) -> list[str]:
         rows = list(csv.reader([text], strict=True))
     except csv.Error as error:
         raise _error(text, f"its quotes do not match ({error})") from None
-    return rows[0] if rows else [text]
+    return rows[0] if rows and rows[0] else [text]
 
 
 def _options(text: str, fields: Iterable[str]) -> dict[str, str]:

@@ -460,8 +460,9 @@ def test_a_file_goes_to_standard_output(store: Store, image: Source, place: str,
             os.dup2(send, 1)
             os.close(send)
             write(store, image, f"type={kind},dest=-")
-        finally:
             os._exit(0)
+        finally:
+            os._exit(1)
     os.close(send)
     with open(read, "rb") as pipe, open(place + "/file", "rb") as file:
         assert pipe.read() == file.read()
@@ -612,8 +613,9 @@ def test_a_writer_in_the_layout_waits_for_the_other(store: Store, place: str) ->
                         Source.load(own, image.image_id, image.names),
                         f"type=oci-layout,dest={place}/oci",
                     )
-            finally:
                 os._exit(0)
+            finally:
+                os._exit(1)
         children.append(pid)
     assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 4
     entries = json.loads(contents(place + "/oci")["index.json"])["manifests"]
