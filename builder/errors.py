@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 
 class BuildError(Exception):
-    """Base of the builder's errors: a stable code, a message, a hint, the span in the recipe if it has one."""
+    """Base of the builder's errors: a stable code, a message, a hint, the span in the recipe if any."""
 
     code = "build/error"
     exit_code = 4
