@@ -95,23 +95,24 @@ def _same_contents(a: int, b: int) -> bool:
     """Compare the data of all regular files of two upperdirs that have the same headers."""
     describer = Describer(a)
     return all(
-        describer.first_name(entry) is not None or same_data(a, b, entry.path)
+        describer.first_name(entry) is not None or _same_data(a, b, entry.path, entry.status.st_size)
         for entry in walk(a)
         if S_ISREG(entry.status.st_mode) and entry.status.st_size
     )
 
 
-def same_data(a: int, b: int, path: bytes) -> bool:
-    """Whether the regular files `path` in two open directories have the same bytes."""
+def _same_data(a: int, b: int, path: bytes, size: int) -> bool:
+    """Whether the regular files `path` of `size` bytes in two open directories have the same bytes."""
     files = [os.open(path, READ, dir_fd=a)]
     try:
         files.append(os.open(path, READ, dir_fd=b))
-        while True:
-            one, other = os.read(files[0], CHUNK), os.read(files[1], CHUNK)
-            if one != other:
+        while size:
+            step = min(size, CHUNK)
+            data = os.read(files[0], step)
+            if not data or data != os.read(files[1], step):
                 return False
-            if not one:
-                return True
+            size -= len(data)
+        return True
     finally:
         for file in files:
             os.close(file)
@@ -170,7 +171,7 @@ def _differs(root: int, entry: Entry, below: Found) -> bool:
         return False
     if entry.status.st_mtime_ns // NANOSECONDS != status.st_mtime_ns // NANOSECONDS:
         return True
-    return S_ISREG(status.st_mode) and not same_data(root, below.root, entry.path)
+    return S_ISREG(status.st_mode) and not _same_data(root, below.root, entry.path, status.st_size)
 
 
 def _alone(root: int, path: bytes, status: os.stat_result) -> bytes:
