@@ -55,17 +55,21 @@ def test_json_has_every_check_and_the_verdict(tmp_path: Path) -> None:
 
 
 def test_it_leaves_nothing_behind(tmp_path: Path) -> None:
-    def mounts() -> str:
-        return Path("/proc/self/mountinfo").read_text()
-
-    def files() -> list[str]:
-        return sorted(str(path) for path in tmp_path.rglob("*"))
-
-    (tmp_path / "old" / "tmp").mkdir(parents=True)
-    before = (mounts(), files())
-    assert {check.name for check in examine(str(tmp_path / "old"))} == NAMES
-    assert {check.name for check in examine(str(tmp_path / "new" / "store"))} == NAMES
-    assert (mounts(), files()) == before
+    # In a mount namespace of its own: on the host's, others mount and unmount.
+    script = (
+        'cp /proc/self/mountinfo "$0/before"; "$@"; code=$?; cp /proc/self/mountinfo "$0/after"; exit $code'
+    )
+    stores = tmp_path / "stores"
+    (stores / "old" / "tmp").mkdir(parents=True)
+    for root in ("old", "new/store"):
+        done = doctor(
+            "--root", str(stores / root), "--json",
+            prefix=("unshare", "--mount", "sh", "-c", script, str(tmp_path)),
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert set(found(done)) == NAMES
+        assert (tmp_path / "before").read_text() == (tmp_path / "after").read_text() != ""
+    assert sorted(str(path.relative_to(stores)) for path in stores.rglob("*")) == ["old", "old/tmp"]
 
 
 def test_without_root_it_says_so_and_what_to_do(tmp_path: Path) -> None:
