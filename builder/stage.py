@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -114,6 +115,7 @@ class StageRun:
         self._around.emit(
             StepStarted(line.number, self._label, number, total, step.text, step.span.file, step.span.line)
         )
+        started = time.monotonic()
         try:
             if isinstance(step, TestStep):
                 self._test(step, line)
@@ -123,7 +125,7 @@ class StageRun:
             if error.span is None:
                 error.span = step.span
             status = error.status if isinstance(error, StepFailed) else -1
-            self._around.emit(StepFinished(line.number, "failed", 0.0, status=status))
+            self._around.emit(StepFinished(line.number, "failed", time.monotonic() - started, status=status))
             raise
 
     def _layer(self, step: ExecStep | CopyStep | WorkdirStep, line: StepLine) -> None:

@@ -59,7 +59,10 @@ class JsonDisplay(StreamDisplay):
             case _:
                 pass
         name, attributes = _shape(type(event))
-        self._write(name, {attribute: getattr(event, attribute) for attribute in attributes})
+        values = {attribute: getattr(event, attribute) for attribute in attributes}
+        if "seconds" in values:
+            values["seconds"] = round(values["seconds"], 6)
+        self._write(name, values)
 
     def close(self) -> None:
         """Write the bytes of a character that was never completed."""

@@ -116,7 +116,7 @@ class PlainDisplay(StreamDisplay):
         elif event.outcome == "failed":
             self._line(
                 step.number,
-                f"ERROR: {wording.exit_words(event.status)}, {duration(self._clock() - step.began)}",
+                f"ERROR: {wording.exit_words(event.status)}, {duration(event.seconds)}",
             )
         elif event.outcome == "same":
             self._line(step.number, f"DONE {duration(event.seconds)}, same result as before")

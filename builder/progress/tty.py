@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.events import (
@@ -62,6 +61,9 @@ class TtyDisplay(StreamDisplay):
                     self._step_finished(event, now)
                 case StepStarted() | StepRunning():
                     self._state.apply(event, now)
+                case BuildFailed():
+                    self._leave_steps(now)
+                    self._write(self._lines(event))
                 case _:
                     self._state.apply(event, now)
                     self._write(self._lines(event))
@@ -76,16 +78,19 @@ class TtyDisplay(StreamDisplay):
             self._painter.join(timeout=5)
             self._painter = None
         with self._lock:
-            now = self._clock()
-            left = list(self._state.steps.values())
             self._state.ended = True
             if self._screen is not None:
                 self._screen.stop()
                 self._screen = None
-            for step in left:
-                self._write([stopped_line(step, now, self._width, self._glyphs)])
-                step.transcript.close()
-            self._state.steps.clear()
+            self._leave_steps(self._clock())
+
+    def _leave_steps(self, now: float) -> None:
+        """Write a line for each step that was under way."""
+        left = list(self._state.steps.values())
+        self._state.steps.clear()
+        self._write([stopped_line(step, now, self._width, self._glyphs) for step in left])
+        for step in left:
+            step.transcript.close()
 
     @property
     def _width(self) -> int:
@@ -113,8 +118,6 @@ class TtyDisplay(StreamDisplay):
         if step is None:
             return
         step.finish()
-        if event.outcome == "failed":
-            event = replace(event, seconds=now - step.began)
         lines: list[Line] = []
         if event.outcome != "empty":
             lines.append(step_line(step, event, self._width, self._glyphs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import re
@@ -13,11 +14,21 @@ from functools import partial
 
 import pytest
 
-from builder.events import StageStarted, StepFinished, StepOutput, StepRunning, StepStarted, TransferStarted
+from builder.events import (
+    BuildFailed,
+    StageStarted,
+    StepFinished,
+    StepOutput,
+    StepRunning,
+    StepStarted,
+    TransferStarted,
+)
 from builder.progress.lines import Glyphs, frame, transfer_line
 from builder.progress.printable import cells
+from builder.progress.sink import Sink
 from builder.progress.state import BuildState, LiveTransfer
 from builder.progress.transcript import Transcript
+from builder.progress.tty import TtyDisplay
 from tests.progress_fixtures.screen import Screen
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -249,3 +260,13 @@ def test_finished_steps_are_forgotten() -> None:
         state.apply(StepFinished(number, "ran", 0.1), 1.0)
     assert state.steps == {}
     assert state.stages["build"].done == 3
+
+
+def test_what_was_under_way_is_told_before_the_error() -> None:
+    out = io.StringIO()
+    with TtyDisplay(Sink(out), explain=False, colour=False, clock=lambda: 0.0) as display:
+        display.emit(StepStarted(1, "build", 1, 2, "RUN make", "r", 1))
+        display.emit(BuildFailed("store/full", "no space", 4, report="error: no space [store/full]"))
+    stopped, error = out.getvalue().splitlines()
+    assert stopped.startswith(" ■ [build 1/2] RUN make ")
+    assert error == "error: no space [store/full]"
