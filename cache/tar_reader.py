@@ -287,14 +287,14 @@ def number(field: bytes, what: str) -> int:
         if field[0] & 0x40:
             return value - (1 << (8 * len(field)))
         return value - (1 << (8 * len(field) - 1))
-    digits = field.strip(b" \x00").partition(b"\x00")[0]
-    if not digits:
-        return 0
-    try:
-        if digits.isdigit():
+    digits = field.strip(b" \x00")
+    if digits.isdigit() or (digits := digits.partition(b"\x00")[0]).isdigit():
+        try:
             return int(digits, 8)
-    except ValueError:
-        pass
+        except ValueError:
+            pass
+    elif not digits:
+        return 0
     raise FormatError(f"a header's {what} is not a number: {digits!r}")
 
 

@@ -115,7 +115,7 @@ def _add(target: Target, member: Member, reader: Reader) -> None:
     elif name.startswith(WHITEOUT_PREFIX):
         _hide(target, parent, name)
         return
-    elif any(part.startswith(WHITEOUT_PREFIX) for part in parts):
+    elif WHITEOUT_PREFIX in parent and any(part.startswith(WHITEOUT_PREFIX) for part in parts):
         raise FormatError("it lies in a whiteout")
     path = join(target.parent(parent), name)
     kind = member.kind
