@@ -213,7 +213,7 @@ class Build:
             return known
         except Exception as error:
             # The place in the recipe, for whatever a transport has to say about the base.
-            if getattr(error, "span", base.span) is None:
+            if getattr(error, "span", None) is None:
                 error.span = base.span  # type: ignore[attr-defined]
             raise
 
