@@ -37,7 +37,7 @@ def resolve_archive(around: Surroundings, request: BaseRequest, transport: str, 
         known = recall(around.store, receipt, reference)
         if known is not None:
             return known
-        archive = _archive(around, file, path)
+        archive = open_archive(around, file, path)
         try:
             base = take(archive, path, reference, tag, digest)
         finally:
@@ -59,8 +59,11 @@ def _open(path: str, request: BaseRequest, transport: str) -> BinaryIO:
     return open(fd, "rb", buffering=0)
 
 
-def _archive(around: Surroundings, file: BinaryIO, path: str) -> Archive:
-    """Open the tar in `file`. A compressed one is unpacked into a file that has no name any more."""
+def open_archive(around: Surroundings, file: BinaryIO, path: str) -> Archive:
+    """Open the tar in `file`. A compressed one is unpacked into a file that has no name any more.
+
+    Raises FormatError.
+    """
     from builder.bases.archive import Archive
     from cache.decompression import MAGIC_BYTES, decompress, sniff
 

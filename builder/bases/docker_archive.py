@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from builder.bases.archive import Archive
     from builder.bases.arrivals import Readable
     from cache.oci.document import Document
+    from cache.oci.platform import Platform
 
 _MANIFEST_LIMIT = 16 * 1024 * 1024
 _CONFIG_LIMIT = 16 * 1024 * 1024
@@ -37,21 +38,22 @@ class DockerArchiveTransport:
         ) -> BaseImage:
             if digest is not None:
                 raise BaseError(f"{path}: an image in a Docker archive has no digest", code="base/not-found")
-            return _take(self._around, _DockerArchive(archive, path), reference, tag, request)
+            images = DockerArchive(archive, path)
+            return take_image(self._around, images, images.select(tag), reference, request.platform)
 
         return resolve_archive(self._around, request, "docker-archive", take)
 
     def close(self) -> None: ...
 
 
-def _take(
-    around: Surroundings, archive: _DockerArchive, reference: str, name: str | None, request: BaseRequest
+def take_image(
+    around: Surroundings, archive: DockerArchive, entry: Document, reference: str, platform: Platform
 ) -> BaseImage:
+    """Get an image of the archive into the store, without a name; return it as the base `reference`."""
     from builder.bases.images import keep_unnamed, read_config
     from builder.bases.ingest import ingest
     from builder.bases.local import LocalLayer, LocalSupply
 
-    entry = archive.select(name)
     data = archive.config(entry)
     layers = entry.texts("Layers")
     config = read_config(data, len(layers), archive.path)
@@ -59,26 +61,26 @@ def _take(
         around, archive.path, [LocalLayer(partial(archive.open_layer, each), None) for each in layers]
     )
     ingest(around.store, around.emit, archive.path, config.diff_ids, supply)
-    return keep_unnamed(around, data, config, reference, request.platform, None)
+    return keep_unnamed(around, data, config, reference, platform, None)
 
 
-class _DockerArchive:
+class DockerArchive:
     """An archive with a manifest.json that lists its images."""
 
     def __init__(self, archive: Archive, path: str) -> None:
         self._archive = archive
         self.path = path
-        self._images = self._read_images()
+        self.images = self._read_images()
 
     def select(self, name: str | None) -> Document:
         """Return the image that goes by `name` (None: the only one). Raises BaseError."""
-        if name is None and len(self._images) == 1:
-            return self._images[0]
-        found = [item for item in self._images if name is not None and _is_named(item, name)]
+        if name is None and len(self.images) == 1:
+            return self.images[0]
+        found = [item for item in self.images if name is not None and _is_named(item, name)]
         if found:
             return found[0]
         reason = "it holds several images" if name is None else f"no image is named {name[:200]!r}"
-        names = sorted(tag for item in self._images for tag in item.texts("RepoTags"))
+        names = sorted(tag for item in self.images for tag in item.texts("RepoTags"))
         hint = f"the names in it are: {', '.join(names[:20]) or 'none'}"
         raise BaseError(f"{self.path}: {reason}", code="base/not-found", hint=hint)
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _CONFIG_LIMIT = 16 * 1024 * 1024
 _DEEPEST_INDEX = 4
-_CONTAINERD_NAME = "io.containerd.image.name"
+CONTAINERD_NAME = "io.containerd.image.name"
 
 
 class Files(Protocol):
@@ -59,10 +59,8 @@ class Layout:
 
     def image(self, selector: Selector, platform: Platform) -> LayoutImage:
         """Return the image that is meant. Raises BaseError if there is none, FormatError."""
-        document: Manifest | Index = Index.from_json(self._small("index.json", MANIFEST_LIMIT))
-        self._check_version()
-        assert isinstance(document, Index)
-        descriptor = self._select(document, selector, platform)
+        document: Manifest | Index
+        descriptor = self._select(self.index(), selector, platform)
         for _ in range(_DEEPEST_INDEX):
             data = self.blob(descriptor, MANIFEST_LIMIT)
             _, document = read_document(data, descriptor.media_type)
@@ -74,6 +72,12 @@ class Layout:
                 raise self._no_platform(document, platform)
             descriptor = chosen
         raise FormatError(f"{self._name}: an index within an index, {_DEEPEST_INDEX} deep: refused")
+
+    def index(self) -> Index:
+        """Return what the layout holds. Raises FormatError."""
+        index = Index.from_json(self._small("index.json", MANIFEST_LIMIT))
+        self._check_version()
+        return index
 
     def blob(self, descriptor: Descriptor, limit: int) -> bytes:
         """Return a small blob, verified. Raises FormatError."""
@@ -156,7 +160,7 @@ class Layout:
 
 def _names(item: Descriptor) -> tuple[str, ...]:
     """The names that a manifest of a layout goes by: buildah writes whole references, most others tags."""
-    return tuple(value for key, value in item.annotations if key in (ANNOTATION_REF_NAME, _CONTAINERD_NAME))
+    return tuple(value for key, value in item.annotations if key in (ANNOTATION_REF_NAME, CONTAINERD_NAME))
 
 
 def _read(stream: Readable, size: int) -> bytes:
