@@ -68,11 +68,10 @@ class ImageStore:
         "sha256:", or at least 4 hex digits that only one begins with. None if there is none; raises
         StoreError (store/ambiguous) if there are several.
         """
-        image = self._names.get(text)
+        image = self._names.get(text) or self._names.get(_likely_name(text))
         if image is None:
             canonical = canonical_name(text, strict=False)
-            if canonical is not None and canonical != text:
-                image = self._names.get(canonical)
+            image = None if canonical is None else self._names.get(canonical)
         if image is not None:
             return image
         prefix = text.removeprefix("sha256:")
@@ -96,6 +95,8 @@ class ImageStore:
 
         Raises FormatError if `name` is not valid, StoreError if there is no such image.
         """
+        if self._names.get(_likely_name(name)) == image and self.exists(image):
+            return
         full = canonical_name(name) or name
         with storing("naming an image"), flocked(self._layerdb):
             if self._pins.take(self._path(image)) is None:
@@ -179,6 +180,17 @@ def canonical_name(text: str, *, strict: bool = True) -> str | None:
         if strict:
             raise
         return None
+
+
+def _likely_name(text: str) -> str:
+    """Guess the full form of a name, without the grammar, which takes a millisecond to load. Only to be
+    looked up: what is found is right, since `tag` puts no other names than full ones."""
+    first, slash, _ = text.partition("/")
+    if not slash:
+        text = "docker.io/library/" + text
+    elif first != "localhost" and "." not in first and ":" not in first:
+        text = "docker.io/" + text
+    return text if ":" in text.rpartition("/")[2] else text + ":latest"
 
 
 def _read(path: str) -> bytes | None:

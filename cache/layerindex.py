@@ -29,9 +29,15 @@ class LayerIndex:
         self.database = database
 
     def put(self, layer: Layer, boot: str, *, tree: str | None, signature: bytes | None) -> None:
-        """Enter `layer`, published in this `boot`."""
+        """Enter `layer`, whose changeset can be trusted in this `boot` ("": in all)."""
         row = self._row(layer, boot, tree, signature)
-        self.database.write(lambda c: c.execute(_PUT, row))
+
+        def work(connection: Connection) -> None:
+            connection.execute(_PUT, row)
+            if boot:  # new: what was known of another changeset of that name, which somebody removed, is void
+                connection.execute("UPDATE layers SET boot_id = ? WHERE diff_id = ?", (boot, layer.diff_id))
+
+        self.database.write(work)
 
     def put_all(self, layers: Iterable[tuple[Layer, str]]) -> None:
         """Enter all of layerdb/, with the boot ids of their changesets, and say that this was done."""

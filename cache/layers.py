@@ -120,9 +120,9 @@ class LayerStore:
                 changeset.diff_id.hex,
                 changeset.size,
             )
-            self._publish_diff(layer, staged)
+            boot = self._publish_diff(layer, staged)
             self._publish_entry(layer, lower)
-            self._index.put(layer, self._boot, tree=tree, signature=signature)
+            self._index.put(layer, boot, tree=tree, signature=signature)
             published = self.get(layer.chain_id)
         if published is None:
             raise StoreCorrupt(f"{layer.chain_id} is not as it was published")
@@ -130,7 +130,7 @@ class LayerStore:
 
     def children(self, parent: ChainID | None) -> tuple[Layer, ...]:
         """Return the layers known right above `parent` (None: the lowest ones), the newest first."""
-        self._complete_index()
+        self.complete_index()
         return self._present(self._index.children(parent))
 
     def candidates(self, parent: ChainID | None, signature: bytes) -> tuple[Layer, ...]:
@@ -307,18 +307,20 @@ class LayerStore:
         with open(self._entry(parent) + "/lower") as file:
             return f"{link}:{file.read()}"
 
-    def _publish_diff(self, layer: Layer, staged: Staging) -> None:
-        """Move the changeset to overlay2/, unless a whole one is there."""
+    def _publish_diff(self, layer: Layer, staged: Staging) -> str:
+        """Move the changeset to overlay2/, unless a whole one is there. Returns the boot it can be trusted
+        in, "" for all."""
         target = f"{self._overlay2}/{layer.cache_id}"
         short = short_name(layer.cache_id)
-        present = os.path.isdir(target + "/diff") and self._trust(layer) is not None
+        trust = self._trust(layer) if os.path.isdir(target + "/diff") else None
         self._link(f"{self._overlay2}/l/{short}", layer.cache_id)
-        if present:
-            return
+        if trust is not None:
+            return trust
         staged.keep_only("diff")
         write_new(staged.path + "/link", short.encode())
         write_committed(staged.path, self._boot)
         self._replace(target, staged)
+        return self._boot
 
     def _publish_entry(self, layer: Layer, lower: str) -> None:
         """Move the entry to layerdb/, unless a whole one is there."""
@@ -350,7 +352,8 @@ class LayerStore:
             os.unlink(short)
             os.symlink(target, short)
 
-    def _complete_index(self) -> None:
+    def complete_index(self) -> None:
+        """Enter what layerdb/ has into the index, if the database is new."""
         if self._index.is_complete():
             return
         with storing("indexing the layers"):

@@ -1,4 +1,4 @@
-"""A look at the whole store: what is there, what needs it, and when it was used last. Changes nothing."""
+"""A look at the whole store: what is there, what needs it, and when it was used last. Takes nothing away."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ class Survey:
 
 def survey(store: Store, keep: Iterable[ChainID] = ()) -> Survey:
     """Look at `store`; `keep` names chains that are needed beside those of named images and of containers."""
+    store.layers.complete_index()
     layers = {layer.chain_id: layer for layer in store.layers.entries()}
     images = tuple(images_in(store.images))
     roots = [image.chain_id for image in images if image.named and image.chain_id is not None]

@@ -128,6 +128,15 @@ def test_layers_go_from_the_top(store: Store) -> None:
     assert gone(sweep(store), "layer") == [layer.chain_id for layer in reversed(layers)]
 
 
+def test_layers_that_a_lost_database_knew_the_age_of_count_as_used_now(store: Store) -> None:
+    layers = add_chain(store, b"one", b"two")
+    add_image(store, layers)
+    store.close()
+    os.unlink(store.root + "/pybuild.db")
+    assert sweep(store, Policy(older_than=3600)).items == ()
+    assert remaining(store) == chain_ids(*layers)
+
+
 def test_a_changeset_that_a_needed_chain_shares_stays_and_frees_nothing(store: Store) -> None:
     kept = add_chain(store, b"one", b"two")
     add_image(store, kept, "app")

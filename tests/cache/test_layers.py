@@ -7,6 +7,7 @@ import os
 import shutil
 import stat
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -248,6 +249,46 @@ def test_a_chain_on_a_synced_changeset_that_is_new_itself_is_told_by_its_entry(s
     fresh.close()
     os.truncate(entry(store, second) / "lower", 0)
     assert Store.open(store.root).layers.get(second.chain_id) is None
+
+
+def test_what_is_synced_stays_so_when_it_is_published_again(store: Store) -> None:
+    (layer,) = add_chain(store, b"one")
+    store.sync()
+    with again(store) as later:
+        add_chain(later, b"one")
+    reboot(store.root)
+    (changeset(store, layer) / "committed").write_text(OTHER_BOOT)
+    assert Store.open(store.root).layers.get(layer.chain_id) == layer
+
+
+def test_the_sync_of_a_changeset_that_somebody_removed_by_hand_does_not_vouch_for_the_next(
+    store: Store,
+) -> None:
+    (layer,) = add_chain(store, b"one")
+    store.sync()
+    store.close()
+    shutil.rmtree(changeset(store, layer))
+    with again(store) as later:
+        assert add_chain(later, b"one") == [layer]
+    reboot(store.root)
+    assert Store.open(store.root).layers.get(layer.chain_id) is None
+
+
+def test_threads_of_a_build_publish_side_by_side(store: Store) -> None:
+    tops: list[Layer] = []
+
+    def build(number: int) -> None:
+        tops.append(add_chain(store, b"shared", b"%d" % number, b"shared", b"top")[-1])
+
+    threads = [threading.Thread(target=build, args=(number % 3,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(tops) == 6 and len({layer.chain_id for layer in tops}) == 3
+    for layer in tops:
+        store.layers.verify(layer.chain_id)
+    assert len(store.layers.all()) == 1 + 3 * 3
 
 
 def test_an_entry_under_a_name_that_is_not_its_chain_id_is_no_layer(store: Store) -> None:
