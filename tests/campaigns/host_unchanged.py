@@ -1,9 +1,9 @@
 """A build leaves the host as it was: `python tests/campaigns/host_unchanged.py`, as root.
 
-Mounts, processes, and every file of the root file system outside of the store and the context are compared
-before and after a build that succeeds, one that fails, one that is interrupted, and a run of the image.
-Other programs of this machine write files as well: what changes while nothing is built is left out, and
-what counts is what changes each time.
+Mounts, processes and files are compared before and after a build that succeeds, one that fails, one that is
+interrupted, and a run of the image. Other programs write files on this machine meanwhile. So the builds see
+its root file system through an overlay, in a mount namespace of their own: whatever they write outside of
+the store and the context is found in that overlay's upper directory, and nothing else is.
 """
 
 from __future__ import annotations
@@ -13,55 +13,75 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import scene
-
-ROUNDS = 3
 
 FAILING = "FROM scratch\nCOPY root/ /\nENV PATH=/bin\nRUN mkdir /half; touch /etc/new; sleep 100 & false\n"
 ENDLESS = "FROM scratch\nCOPY root/ /\nENV PATH=/bin\nRUN echo begun; sleep 100\n"
 
+_KERNEL = ("/proc", "/sys", "/dev")
+_IN_MEMORY = ("/dev", "/run", "/dev/shm", "/sys/fs/cgroup")
 
-def changed_files(since: float, apart_from: str) -> set[str]:
-    """Return the paths of the root file system whose inode changed after `since`, in seconds.
 
-    A directory changes when a name in it comes or goes. Nothing below `apart_from` is looked at.
+def mount(*arguments: str) -> None:
+    subprocess.run(["mount", *arguments], check=True)
+
+
+def enter(directory: str) -> None:
+    """Go on with the root file system behind an overlay whose upper is `directory`/up/upper.
+
+    The caller has a mount namespace of its own. `directory` stays what it is; other file systems are
+    read-only.
     """
-    done = subprocess.run(
-        ["find", "/", "-xdev", "-path", apart_from, "-prune", "-o", "-newerct", f"@{since:.6f}", "-print0"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,  # what vanishes while find looks at it
-    )
-    return {os.fsdecode(path) for path in done.stdout.split(b"\0") if path}
+    up = os.path.join(directory, "up")
+    os.mkdir(up)
+    # In memory: an upper within its own lower is refused.
+    mount("-t", "tmpfs", "tmpfs", up)
+    for name in ("upper", "work", "merged"):
+        os.mkdir(os.path.join(up, name))
+    merged = os.path.join(up, "merged")
+    points = [line.split()[4] for line in scene.mounts()]
+    mount("-t", "overlay", "overlay", "-o", f"lowerdir=/,upperdir={up}/upper,workdir={up}/work", merged)
+    for point in points:
+        if point not in ("/", up) and not (point + "/").startswith(tuple(f"{top}/" for top in _KERNEL)):
+            mount("--bind", point, merged + point)
+            mount("-o", "remount,bind,ro", merged + point)
+    for point in _KERNEL:
+        mount("--rbind", point, merged + point)
+    mount("--bind", directory, merged + directory)
+    mount("--bind", up, merged + up)
+    os.chroot(merged)
+    os.chdir("/")
 
 
-def other_files() -> set[str]:
+def written(directory: str) -> Iterator[str]:
+    """Yield what was written outside of `directory` since `enter`, directories with new names among it."""
+    upper = os.path.join(directory, "up", "upper")
+    for parent, names, files in os.walk(upper):
+        for name in names + files:
+            yield os.path.join(parent, name).removeprefix(upper)
+
+
+def names_in_memory() -> set[str]:
     """Return the names in those file systems in memory where a sandbox might leave something."""
     found = set()
-    for top in ("/dev", "/run", "/dev/shm", "/sys/fs/cgroup"):
+    for top in _IN_MEMORY:
         for directory, names, files in os.walk(top):
             found |= {os.path.join(directory, name) for name in names + files}
     return found
 
 
-class Host:
-    """Runs something, and says what is different afterwards."""
-
-    def __init__(self, directory: str) -> None:
-        self.directory = directory
-
-    def difference(self, action: Callable[[], None]) -> set[str]:
-        """Return what `action` changed: mounts, names in memory, processes, files."""
-        mounts, memory, start = set(scene.mounts()), other_files(), time.time()
-        action()
-        running = scene.left_running()
-        changed = {f"mount: {line}" for line in set(scene.mounts()) ^ mounts}
-        changed |= {f"name: {path}" for path in other_files() ^ memory}
-        changed |= {f"process: {line.partition(': ')[2]}" for line in running}
-        changed |= {f"file: {path}" for path in changed_files(start, self.directory)}
-        return changed
+def difference(directory: str, action: Callable[[], None], *, patience: float = 10.0) -> set[str]:
+    """Return what `action` left: mounts, names in memory, files, processes after `patience` seconds."""
+    mounts, memory = set(scene.mounts()), names_in_memory()
+    action()
+    left = {f"process: {line}" for line in scene.left_running(patience)}
+    left |= {f"mount: {line}" for line in set(scene.mounts()) ^ mounts}
+    left |= {f"name: {path}" for path in names_in_memory() ^ memory}
+    left |= {f"file: {path}" for path in written(directory)}
+    own = [name for name in ("home", "tmpdir") if os.listdir(os.path.join(directory, name))]
+    return left | {f"file: left in the directory that the build was given as its {name}" for name in own}
 
 
 class Scenes:
@@ -119,30 +139,55 @@ class Scenes:
             sys.exit("an interrupted build says that it succeeded")
 
 
-def run() -> int:
-    """Do all scenes; return the exit code."""
+def leak() -> None:
+    """Leave one of each, behind the overlay: shows that `difference` sees them."""
+    with open("/etc/leaked", "w", encoding="utf-8"):
+        pass
+    os.unlink("/etc/hostname")
+    mount("-t", "tmpfs", "leaked", "/mnt")
+    subprocess.Popen(["sleep", "100"])
+
+
+def inside(directory: str, *, leaky: bool = False) -> int:
+    """Do all scenes in `directory`, which is empty; return the exit code."""
+    enter(directory)
     scene.become_subreaper()
+    scenes = Scenes(directory)
     faults = 0
-    with tempfile.TemporaryDirectory(prefix="pybuild-host-") as directory:
-        scenes, host = Scenes(directory), Host(directory)
-        scenes.build()  # what is made once, such as byte code, is made before anything is compared
-        for action in (scenes.build, scenes.run, scenes.failing_build, scenes.interrupted_build):
-            left = host.difference(action)
-            for _ in range(ROUNDS - 1):
-                if left:
-                    left &= host.difference(action)
-            if left:
-                left -= host.difference(lambda: time.sleep(3))
-            own = {name for name in ("home", "tmpdir") if os.listdir(os.path.join(directory, name))}
-            left |= {f"file: left in the directory that the build was given as its {name}" for name in own}
-            print(f"{action.__name__}: {'unchanged' if not left else 'CHANGED'}")
-            for line in sorted(left):
-                print(f"  {line}")
-            faults += len(left)
+    if leaky:
+        print(*sorted(difference(directory, leak, patience=0.1)), sep="\n")
+        for pid in scene.descendants(os.getpid()):
+            os.kill(pid, signal.SIGKILL)
+        return 0
+    for action in (scenes.build, scenes.run, scenes.failing_build, scenes.interrupted_build):
+        left = difference(directory, action)
+        # Terminals and control groups of other programs come and go: what is ours would be left each time.
+        if any(line.startswith("name: ") for line in left):
+            left &= {
+                *difference(directory, action),
+                *(line for line in left if not line.startswith("name: ")),
+            }
+        print(f"{action.__name__}: {'unchanged' if not left else 'CHANGED'}")
+        for line in sorted(left):
+            print(f"  {line}")
+        faults += len(left)
     return 1 if faults else 0
+
+
+def run(options: list[str]) -> int:
+    """Run `inside` in a new mount namespace, and see that the host's own table is the same after it."""
+    with tempfile.TemporaryDirectory(prefix="pybuild-host-") as directory:
+        again = [sys.executable, os.path.abspath(__file__), "--inside", directory, *options]
+        done = subprocess.run(["unshare", "--mount", "--propagation", "private", *again])
+        mounted = scene.mounts_of(directory)
+        for line in mounted:
+            print(f"mounted on the host: {line}")
+        return done.returncode or (1 if mounted else 0)
 
 
 if __name__ == "__main__":
     if os.geteuid() != 0:
         sys.exit("host_unchanged.py: builds need root here: run this as root")
-    sys.exit(run())
+    if sys.argv[1:2] == ["--inside"]:
+        sys.exit(inside(sys.argv[2], leaky=sys.argv[3:] == ["--leaky"]))
+    sys.exit(run(sys.argv[1:]))

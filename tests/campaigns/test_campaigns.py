@@ -28,3 +28,11 @@ def test_a_build_that_was_killed_is_made_good_by_the_next_one() -> None:
 
 def test_a_build_leaves_the_host_as_it_was() -> None:
     assert campaign("host_unchanged.py").count(": unchanged") == 4
+
+
+def test_what_is_left_on_the_host_is_seen() -> None:
+    seen = campaign("host_unchanged.py", "--leaky")
+    assert "file: /etc/leaked\n" in seen
+    assert "file: /etc/hostname\n" in seen
+    assert "process: " in seen
+    assert " /mnt " in seen
