@@ -54,6 +54,8 @@ class Session:
     def close(self) -> None:
         """End what runs, and close the store."""
         try:
+            if self._resolver is not None:
+                self._resolver.close()
             if self._executor is not None:
                 self._executor.close()
         finally:

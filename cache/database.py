@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import TYPE_CHECKING, Any, TypeVar
 
 from cache.disk import FULL_HINT
 from cache.errors import StoreCorrupt, StoreError, StoreFull
 from cache.reserve import is_full
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from sqlite3 import Connection
+    from typing import Any, TypeVar
 
     from cache.scratch import Scratch
 
-T = TypeVar("T")
-Row = tuple[Any, ...]
+    T = TypeVar("T")
+    Row = tuple[Any, ...]
+
 
 VERSION = 1
 """Of the tables (`cache.schema`); kept in the file as its user_version."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
 
 from cache.errors import StoreError, StoreFull
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 

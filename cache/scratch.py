@@ -8,11 +8,11 @@ import os
 import threading
 from errno import EDQUOT, ENOSPC
 from fcntl import LOCK_EX, flock
-from typing import TYPE_CHECKING
 
 from cache.disk import storing
 from cache.locks import Lock, file_name, is_at, try_flock
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType

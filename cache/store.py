@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 from cache.database import Database
 from cache.disk import boot_id, read_small, storing, syncfs
 from cache.errors import StoreError
 from cache.scratch import Scratch
 
+TYPE_CHECKING = False  # typing alone takes longer to import than a cached build has left
 if TYPE_CHECKING:
     from collections.abc import Callable
     from sqlite3 import Connection

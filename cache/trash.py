@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from queue import SimpleQueue
-from typing import TYPE_CHECKING
 
 from cache.removal import remove_tree
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from cache.scratch import Staging
 
