@@ -8,15 +8,15 @@ import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
-from builder.errors import BuildError
+from builder.errors import BuildError, UsageError
 from builder.version import VERSION
 from cache.errors import CacheError
 from grammar.errors import RecipeError
 
 if TYPE_CHECKING:
-    from types import ModuleType
+    from types import FrameType, ModuleType
 
 ERRORS = (BuildError, CacheError, RecipeError)
 """What a user's mistake, or the world's, raises; anything else is a bug."""
@@ -26,9 +26,9 @@ COMMANDS = {
     "run": "run a command in a new container of an image",
     "images": "list the images in the store",
     "history": "show the lines that made an image",
-    "inspect": "show everything about an image, as JSON",
-    "layers": "show an image's layers: DiffID, ChainID, size, and the line that made each",
-    "diff": "show the files that differ between two images, or an image and its base",
+    "inspect": "show everything about an image or container, as JSON",
+    "layers": "show an image's layers: digests, sizes, the lines that made them",
+    "diff": "show the files that differ between images, or from the base",
     "commit": "make an image of a stopped container",
     "containers": "list the containers that `run` left in the store",
     "rm": "remove containers",
@@ -40,7 +40,12 @@ COMMANDS = {
     "prune": "remove unused layers, images and records",
     "doctor": "tell what this host can do, and what is missing",
     "completion": "print the completion script for a shell",
+    "help": "explain a command",
+    "version": "print the version",
 }
+
+RUN_ERROR = 125
+"""What `run` ends with where it is not the container's command that failed, as with docker and podman."""
 
 _EPILOG = """\
 `pybuild RECIPE` is short for `pybuild build RECIPE`. Each command explains itself: `pybuild COMMAND --help`.
@@ -50,35 +55,56 @@ exit codes: 0 done, 1 a step or test failed, 2 the recipe or the command line is
 """
 
 
-def parser(only: str | None = None) -> argparse.ArgumentParser:
+class Terminated(KeyboardInterrupt):
+    """Asked to end by a signal other than Ctrl-C; `number` is the signal's."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
+
+
+class _Help(argparse.HelpFormatter):
+    """Options with their value named once, and paragraphs filled to the terminal's width."""
+
+    def __init__(self, prog: str) -> None:
+        import shutil
+
+        width = min(shutil.get_terminal_size().columns - 2, 100)
+        super().__init__(prog, max_help_position=34, width=max(width, 40))
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        if not action.option_strings or action.nargs == 0:
+            return super()._format_action_invocation(action)
+        value = self._format_args(action, self._get_default_metavar_for_optional(action))
+        return f"{', '.join(action.option_strings)} {value}"
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        import textwrap
+
+        paragraphs = []
+        for paragraph in text.strip().split("\n\n"):
+            lines = paragraph.split("\n")
+            # Short lines, one below the other, are meant as such; so is a list.
+            if max(map(len, lines)) > 70 and not lines[-1].startswith(" "):
+                lines = textwrap.wrap(" ".join(lines), width, break_on_hyphens=False)
+            paragraphs.append("\n".join(indent + line for line in lines))
+        return "\n\n".join(paragraphs)
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are shown as all others are."""
+
+    def error(self, message: str) -> NoReturn:
+        """Raise the UsageError that says what is wrong."""
+        hint = _nearest_option(self, message) or f"`{self.prog} --help` tells what there is"
+        raise UsageError(f"{self.prog}: {message}", hint=hint)
+
+
+def parser(only: str | None = None) -> Parser:
     """Return the parser of all commands, or with `only` of that one, whose module alone is imported."""
-    top = argparse.ArgumentParser(
-        prog="pybuild",
-        description="A daemonless container image builder: recipes in, OCI images out, no step done twice.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    top.add_argument("--version", action="version", version=f"pybuild {VERSION}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, title="commands")
-    for name, summary in COMMANDS.items():
-        if only is not None and name != only:
-            continue
-        module = command_module(name)
-        sub = commands.add_parser(
-            name,
-            help=summary,
-            description=(module.__doc__ or summary).strip(),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        sub.add_argument(
-            "--root", metavar="DIR", help="the store (default: $PYBUILD_ROOT, else /var/lib/pybuild)"
-        )
-        sub.add_argument(
-            "--config", metavar="FILE", help="read this file in place of the pybuild.toml that is found"
-        )
-        module.arguments(sub)
+    top, commands = _top()
+    for name in COMMANDS if only is None else (only,):
+        _add_command(commands, name)
     return top
 
 
@@ -87,36 +113,140 @@ def command_module(name: str) -> ModuleType:
     return import_module(f"builder.commands.{name}")
 
 
+def command_help(name: str | None) -> str:
+    """Return what `--help` prints for a command; with None, for pybuild itself."""
+    top, commands = _top()
+    if name is not None:
+        return _add_command(commands, name).format_help()
+    return top.format_help()
+
+
 def run(argv: Sequence[str]) -> int:
     """Run the command that `argv` (without the program's name) names; return the exit code."""
-    words = list(argv)
-    if not words or (words[0] not in COMMANDS and words[0] not in ("-h", "--help", "--version")):
-        words.insert(0, "build")
-    only = words[0] if words[0] in COMMANDS else None
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _terminate)
+    words = _command_first(argv)
+    command = words[0] if words and words[0] in COMMANDS else None
     try:
-        arguments = parser(only).parse_args(words)
+        if command is None:
+            if words[:1] in (["-h"], ["--help"]):
+                words = ["help"]
+            elif words[:1] == ["--version"]:
+                words = ["version"]
+            else:
+                _refuse_misspelt(words)
+                words.insert(0, "build")
+            command = words[0]
+        arguments = _add_command(_top()[1], command).parse_args(words[1:])
+        code = command_module(command).run(arguments)
+        sys.stdout.flush()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
-    return _guarded(arguments)
-
-
-def _guarded(arguments: argparse.Namespace) -> int:
-    try:
-        code = command_module(arguments.command).run(arguments)
-        sys.stdout.flush()
     except ERRORS as error:
-        return _show(error)
-    except KeyboardInterrupt:
-        print("pybuild: interrupted", file=sys.stderr)
-        return 128 + signal.SIGINT
+        return _show(error, command)
+    except KeyboardInterrupt as interrupt:
+        return _interrupted(interrupt)
     except BrokenPipeError:
         # Nobody reads: that is no error. The descriptor is given away so that the interpreter's last flush
         # succeeds.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except OSError as error:
-        return _show(_host_error(error))
+        return _show(_host_error(error), command)
     return int(code or 0)
+
+
+def _top() -> tuple[Parser, argparse._SubParsersAction[Parser]]:
+    top = Parser(
+        prog="pybuild",
+        usage="pybuild [COMMAND] ...",
+        description="A daemonless container image builder: recipes in, OCI images out, no step done twice.",
+        epilog=_list_of_commands() + _EPILOG,
+        formatter_class=_Help,
+        allow_abbrev=False,
+    )
+    top.add_argument(
+        "--version", action="version", version=f"pybuild {VERSION}", help="print the version and exit"
+    )
+    commands = top.add_subparsers(
+        dest="command", metavar="COMMAND", required=True, prog="pybuild", help=argparse.SUPPRESS
+    )
+    return top, commands
+
+
+def _list_of_commands() -> str:
+    # argparse has a list of its own, but puts what it says of the longer names below them.
+    lines = [f"  {name:<11} {summary}" for name, summary in COMMANDS.items()]
+    return "commands:\n" + "\n".join(lines) + "\n\n"
+
+
+def _add_command(commands: argparse._SubParsersAction[Parser], name: str) -> Parser:
+    module = command_module(name)
+    sub = commands.add_parser(
+        name,
+        help=COMMANDS[name],
+        description=(module.__doc__ or COMMANDS[name]).strip(),
+        formatter_class=_Help,
+        allow_abbrev=False,
+    )
+    module.arguments(sub)
+    place = sub.add_argument_group("store and configuration")
+    place.add_argument(
+        "--root", metavar="DIR", help="the store (default: $PYBUILD_ROOT, else /var/lib/pybuild)"
+    )
+    place.add_argument(
+        "--config", metavar="FILE", help="read FILE in place of the pybuild.toml that is found"
+    )
+    return sub
+
+
+def _command_first(argv: Sequence[str]) -> list[str]:
+    """Return the words with the command before --root and --config, which may stand before it."""
+    at = 0
+    while at < len(argv) and argv[at].partition("=")[0] in ("--root", "--config"):
+        at += 1 if "=" in argv[at] else 2
+    if at < len(argv) and argv[at] in COMMANDS:
+        return [argv[at], *argv[:at], *argv[at + 1 :]]
+    return list(argv)
+
+
+def _refuse_misspelt(words: Sequence[str]) -> None:
+    """Raise UsageError if the first word, taken for a recipe, is not there, and looks like a command."""
+    word = words[0] if words else "-"
+    if not word.isalpha() or os.path.lexists(word):
+        return
+    import difflib
+
+    near = difflib.get_close_matches(word, COMMANDS, n=1)
+    if near or len(words) == 1:
+        raise UsageError(
+            f"there is no command {word!r}, and no recipe of that name",
+            code="usage/command",
+            hint=f"Did you mean {near[0]}?" if near else "`pybuild --help` lists the commands",
+        )
+
+
+def _nearest_option(parser: argparse.ArgumentParser, message: str) -> str | None:
+    mark, _, rest = message.partition(": ")
+    words = rest.split()
+    if mark != "unrecognized arguments" or not words or not words[0].startswith("--"):
+        return None
+    import difflib
+
+    near = difflib.get_close_matches(words[0].partition("=")[0], parser._option_string_actions, n=1)
+    return f"Did you mean {near[0]}?" if near else None
+
+
+def _terminate(number: int, _frame: FrameType | None) -> NoReturn:
+    raise Terminated(number)
+
+
+def _interrupted(interrupt: KeyboardInterrupt) -> int:
+    number = interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT
+    if number != signal.SIGHUP:
+        print("pybuild: interrupted", file=sys.stderr)
+    return 128 + number
 
 
 def _host_error(error: OSError) -> Exception:
@@ -131,8 +261,19 @@ def _host_error(error: OSError) -> Exception:
     return HostError(str(error), code="host/os")
 
 
-def _show(error: Exception) -> int:
-    from builder.excerpts import exit_code, render_error
+def _show(error: Exception, command: str | None) -> int:
+    show(error)
+    from builder.excerpts import exit_code
 
-    print(render_error(error), file=sys.stderr)
+    if command == "run":
+        status = getattr(error, "status", None)  # the command could not be started: 126 or 127
+        return status if isinstance(status, int) else RUN_ERROR
     return exit_code(error)
+
+
+def show(error: Exception) -> None:
+    """Print an error on standard error, after what standard output has by then."""
+    from builder.excerpts import render_error
+
+    sys.stdout.flush()
+    print(render_error(error), file=sys.stderr)

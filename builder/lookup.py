@@ -11,6 +11,8 @@ from cache.oci.digest import ChainID, Digest
 from cache.oci.spec import ImageConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cache.store import Store
 
 
@@ -34,7 +36,8 @@ def find_image(store: Store, text: str) -> StoredImage:
         raise UsageError(
             f"there is no image {text!r} in the store {store.root}",
             code="image/unknown",
-            hint=_nearest(text, names) or "`pybuild images` lists those that there are",
+            hint=nearest(text, [*names, *(name.removesuffix(":latest") for name in names)])
+            or "`pybuild images` lists those that there are",
         )
     return read_image(store, image_id)
 
@@ -64,8 +67,9 @@ def short_id(digest: str) -> str:
     return digest.partition(":")[2][:12]
 
 
-def _nearest(text: str, names: list[str]) -> str | None:
+def nearest(text: str, names: Iterable[str]) -> str | None:
+    """Return the hint that names the nearest of `names`, None if none is near."""
     import difflib
 
-    near = difflib.get_close_matches(text, names, n=1)
+    near = difflib.get_close_matches(text, list(names), n=1)
     return f"Did you mean {near[0]}?" if near else None

@@ -17,7 +17,14 @@ if TYPE_CHECKING:
 
     from builder.executor import ExecRequest, Executor, Running
 
-_PASSED_ON = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_PASSED_ON = (
+    signal.SIGINT,
+    signal.SIGTERM,
+    signal.SIGHUP,
+    signal.SIGQUIT,
+    signal.SIGUSR1,
+    signal.SIGUSR2,
+)
 
 
 def attach(executor: Executor, request: ExecRequest, *, interactive: bool) -> int:
@@ -34,7 +41,7 @@ def attach(executor: Executor, request: ExecRequest, *, interactive: bool) -> in
     try:
         sys.stdout.flush()
         running = executor.start(replace(request, stdio=(stdin, 1, 2)), lambda *_: None)
-        with _Signals(running, (signal.SIGINT, *_PASSED_ON)):
+        with _Signals(running, _PASSED_ON):
             return running.wait().status
     finally:
         if stdin:
@@ -74,11 +81,15 @@ class _Signals:
 
     def __enter__(self) -> None:
         for number in self._numbers:
-            self._before[number] = signal.signal(number, lambda n, _frame: self._running.kill(n))
+            self._before[number] = signal.signal(number, self._pass_on)
 
     def __exit__(self, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _pass_on(self, number: int, _frame: FrameType | None) -> None:
+        # In a thread: what a handler interrupts may hold the very lock that is needed to send a signal.
+        threading.Thread(target=self._running.kill, args=(number,), daemon=True).start()
 
 
 class _RawTerminal:

@@ -1,5 +1,5 @@
-"""containers/: the uppers of containers that were run and not removed. docs/decisions/0003-containers.md says
-why here.
+"""containers/: the uppers of containers that were run and not removed. docs/decisions/containers.md says why
+here.
 
     containers/<id>/diff/          what the container wrote: an overlay upperdir
     containers/<id>/work/          overlayfs's own, made anew for each run
@@ -14,7 +14,9 @@ import contextlib
 import json
 import os
 import re
+import signal
 from dataclasses import asdict, dataclass
+from fcntl import LOCK_EX, flock
 from typing import TYPE_CHECKING
 
 from cache.disk import storing
@@ -34,7 +36,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 @dataclass(frozen=True, slots=True)
 class Container:
     """A container that was run. `chain_id` is the root filesystem below its upper ("" for an empty one);
-    times in seconds since 1970; `status` is its exit code, None while it runs or if pybuild was killed."""
+    times in seconds since 1970; `status` is its exit code, None while it runs or if pybuild was killed.
+    `auto_remove`: it goes when it ends, whoever finds that it has."""
 
     id: str
     name: str
@@ -43,6 +46,7 @@ class Container:
     command: tuple[str, ...]
     created: int
     status: int | None = None
+    auto_remove: bool = False
 
 
 class ContainerStore:
@@ -61,16 +65,24 @@ class ContainerStore:
         """Make the directory of a container, and return a descriptor that says that it runs while it is
         open.
         """
-        if container.name and self.find(container.name) is not None:
-            raise StoreError(
-                f"there is a container {container.name} already",
-                code="container/exists",
-                hint=f"pybuild rm {container.name}",
-            )
         if container.name and _NAME.fullmatch(container.name) is None:
-            raise StoreError(f"not a name for a container: {container.name!r}", code="container/name")
+            raise StoreError(
+                f"not a name for a container: {container.name!r}",
+                code="container/name",
+                hint="letters, digits, and after the first also `_`, `.` and `-`; two at least",
+            )
+        self.sweep()
         path = f"{self._path}/{container.id}"
-        with storing("making a container"), flocked(self._layerdb):  # no prune meanwhile
+        with (
+            storing("making a container"),
+            flocked(self._layerdb),
+        ):  # no prune meanwhile, no other of that name
+            if container.name and any(c.name == container.name for c in self._read_all()):
+                raise StoreError(
+                    f"there is a container {container.name} already",
+                    code="container/exists",
+                    hint=f"pybuild rm {container.name}",
+                )
             os.makedirs(path, 0o700)
             fd = os.open(path, _DIRECTORY)
             try_flock(fd)
@@ -87,7 +99,15 @@ class ContainerStore:
 
     def all(self) -> tuple[Container, ...]:
         """Return all containers, the newest first."""
+        self.sweep()
         return tuple(sorted(self._read_all(), key=lambda c: (-c.created, c.id)))
+
+    def sweep(self) -> None:
+        """Remove those that were to go when they end, and whose pybuild did not live to see it."""
+        for container in tuple(self._read_all()):
+            if container.auto_remove and not self.is_running(container.id):
+                with contextlib.suppress(StoreError):
+                    self.remove(container.id)
 
     def find(self, text: str) -> Container | None:
         """Return the container that `text` means: a name, or the start of an id. Raises StoreError if
@@ -110,6 +130,23 @@ class ContainerStore:
             return False
         try:
             return not try_flock(fd)
+        finally:
+            os.close(fd)
+
+    def kill(self, container_id: str) -> None:
+        """Kill the process that holds the container, and with it all that runs in there; return when it is
+        dead.
+        """
+        try:
+            fd = os.open(f"{self._path}/{container_id}", _DIRECTORY)
+        except FileNotFoundError:
+            return
+        try:
+            holder = flock_holder(fd)
+            if holder is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(holder, signal.SIGKILL)
+                flock(fd, LOCK_EX)
         finally:
             os.close(fd)
 
@@ -144,3 +181,18 @@ class ContainerStore:
         with open(path + ".new", "w", encoding="utf-8") as file:
             json.dump(asdict(container), file, indent=2)
         os.rename(path + ".new", path)
+
+
+def flock_holder(fd: int) -> int | None:
+    """Return the process that has the flock of what is open as `fd` for itself alone (proc_locks(5)); None
+    if there is none that we can see.
+    """
+    facts = os.fstat(fd)
+    place = f"{os.major(facts.st_dev):02x}:{os.minor(facts.st_dev):02x}:{facts.st_ino}"
+    with open("/proc/locks", encoding="ascii") as file:
+        for line in file:
+            # 1: FLOCK  ADVISORY  WRITE 708 08:01:12345 0 EOF
+            words = line.split()
+            if words[1:4] == ["FLOCK", "ADVISORY", "WRITE"] and words[5] == place and int(words[4]) > 0:
+                return int(words[4])
+    return None

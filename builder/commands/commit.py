@@ -6,6 +6,7 @@ import argparse
 import os
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.commands.rm import find_container
@@ -26,7 +27,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to `parser`."""
     parser.add_argument("container", metavar="CONTAINER", help="a name, an id, or the start of one")
     parser.add_argument("name", nargs="?", metavar="NAME[:TAG]", help="name the image")
-    parser.add_argument("-m", "--message", default="", help="what the history says")
+    parser.add_argument("-m", "--message", metavar="TEXT", default="", help="what the history says")
+    parser.add_argument("-a", "--author", metavar="TEXT", help="who made it")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
                 f"container {args.container} is running", code="container/running", hint="stop it first"
             )
         name = image_name(args.name) if args.name else None
-        image_id = commit(store, container, args.message)
+        image_id = commit(store, container, args.message, args.author)
         store.sync()
         if name is not None:
             store.images.tag(name, image_id)
@@ -47,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def commit(store: Store, container: Container, message: str) -> Digest:
+def commit(store: Store, container: Container, message: str, author: str | None = None) -> Digest:
     """Add the container's upper as a layer to its image; return the new image's id. The container stays
     as it is.
     """
@@ -63,7 +65,12 @@ def commit(store: Store, container: Container, message: str) -> Digest:
         diff_ids=[layer.diff_id],
         created=created,
     )
-    return store.images.put(config.to_json())
+    if author is not None:
+        config = replace(config, author=author)
+    image_id = store.images.put(config.to_json())
+    # What `diff` compares it with, if nothing else is named.
+    store.memo.put("base", image_id, container.chain_id.encode())
+    return image_id
 
 
 def _layer(store: Store, container: Container, epoch: int | None) -> Layer:

@@ -6,6 +6,7 @@ import argparse
 import json
 
 from builder.bases.base import parse_time
+from builder.formats import fill
 from builder.lookup import StoredImage, find_image
 from builder.session import open_session
 from builder.table import ago, human_size, print_table
@@ -17,6 +18,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("image", metavar="IMAGE", help="a name, an id, or the start of one")
     parser.add_argument("--no-trunc", action="store_true", help="print whole lines")
     parser.add_argument("-q", "--quiet", action="store_true", help="print ids alone")
+    parser.add_argument(
+        "--format",
+        metavar="TEXT",
+        help="print TEXT for each line, with {{.CreatedBy}}, {{.Size}}, ... filled in",
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON array")
 
 
@@ -26,6 +32,9 @@ def run(args: argparse.Namespace) -> int:
         rows = history(session.store, find_image(session.store, args.image))
     if args.json:
         print(json.dumps(rows, indent=2))
+    elif args.format is not None:
+        for row in rows:
+            print(fill(args.format, row))
     elif args.quiet:
         for row in rows:
             print(row["ChainID"] or "<empty>")

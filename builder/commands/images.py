@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 
 from builder.bases.base import parse_time
+from builder.errors import UsageError
+from builder.formats import fill
 from builder.lookup import StoredImage, familiar, read_image, short_id
 from builder.session import open_session
 from builder.table import ago, human_size, print_table
@@ -22,6 +25,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-q", "--quiet", action="store_true", help="print ids alone")
     parser.add_argument("--names", action="store_true", help="print names alone")
     parser.add_argument("--no-trunc", action="store_true", help="print whole ids")
+    parser.add_argument(
+        "-f",
+        "--filter",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="dangling=true: without a name; label=NAME[=VALUE]; reference=PATTERN",
+    )
+    parser.add_argument(
+        "--format",
+        metavar="TEXT",
+        help="print TEXT for each name, with {{.Repository}}, {{.Tag}}, {{.ID}}, {{.Size}}, ... filled in",
+    )
     parser.add_argument("--json", action="store_true", help="print a JSON array")
 
 
@@ -32,10 +48,18 @@ def run(args: argparse.Namespace) -> int:
         if args.names:
             print("".join(f"{familiar(name)}\n" for name in store.images.names()), end="")
             return 0
-        found = [image for image in _images(store) if _wanted(image, args)]
+        filters = [_filter(text) for text in args.filter]
+        every = args.all or any(key == "dangling" for key, _ in filters)
+        found = [
+            image
+            for image in _images(store)
+            if _wanted(image, args.name, every) and all(_passes(image, *each) for each in filters)
+        ]
         if args.quiet:
             for image_id in dict.fromkeys(image.image_id for image in found):
                 print(image_id if args.no_trunc else short_id(image_id))
+        elif args.format is not None:
+            _formatted(store, found, args.format, whole=args.no_trunc)
         elif args.json:
             print(json.dumps([_value(store, image) for image in found], indent=2))
         else:
@@ -56,15 +80,39 @@ def _images(store: Store) -> list[StoredImage]:
         try:
             found.append(read_image(store, image_id))
         except CacheError as error:
-            print(f"{short_id(image_id)}: {error.message}")
+            print(f"warning: {short_id(image_id)}: {error.message}", file=sys.stderr)
     return sorted(found, key=lambda image: -parse_time(image.config.created))
 
 
-def _wanted(image: StoredImage, args: argparse.Namespace) -> bool:
-    if args.name is None:
-        return bool(image.names) or args.all
-    bare = args.name if ":" in args.name.rpartition("/")[2] else args.name + ":"
-    return any(name == args.name or name.startswith(bare) for name in image.names)
+def _wanted(image: StoredImage, name: str | None, every: bool) -> bool:
+    if name is None:
+        return bool(image.names) or every
+    bare = name if ":" in name.rpartition("/")[2] else name + ":"
+    return any(each == name or each.startswith(bare) for each in image.names)
+
+
+def _filter(text: str) -> tuple[str, str]:
+    key, _, value = text.partition("=")
+    if key not in ("dangling", "label", "reference") or not value:
+        raise UsageError(
+            f"--filter {text!r}: write dangling=true, label=NAME, label=NAME=VALUE or reference=PATTERN",
+            code="usage/value",
+        )
+    return key, value
+
+
+def _passes(image: StoredImage, key: str, value: str) -> bool:
+    if key == "dangling":
+        return bool(image.names) != (value.lower() in ("true", "1"))
+    if key == "label":
+        name, mark, wanted = value.partition("=")
+        labels = dict(image.config.config.labels)
+        return name in labels and (not mark or labels[name] == wanted)
+    from fnmatch import fnmatchcase
+
+    return any(
+        fnmatchcase(name, value) or fnmatchcase(name.rpartition(":")[0], value) for name in image.names
+    )
 
 
 def _value(store: Store, image: StoredImage) -> dict[str, object]:
@@ -84,3 +132,23 @@ def _table(store: Store, found: list[StoredImage], *, whole: bool) -> None:
         shown = image.image_id if whole else short_id(image.image_id)
         rows += [(name, shown, created, size) for name in image.names or ("<none>",)]
     print_table(("NAME", "IMAGE ID", "CREATED", "SIZE"), rows)
+
+
+def _formatted(store: Store, found: list[StoredImage], template: str, *, whole: bool) -> None:
+    for image in found:
+        size = image_size(store, image)
+        for name in image.names or ("<none>:<none>",):
+            repository, _, tag = name.rpartition(":") if "@" not in name else (name, "", "<none>")
+            value: dict[str, object] = {
+                "ID": image.image_id if whole else short_id(image.image_id),
+                "Id": image.image_id,
+                "Repository": repository,
+                "Tag": tag,
+                "Name": name,
+                "RepoTags": list(image.names),
+                "CreatedAt": image.config.created or "",
+                "CreatedSince": ago(parse_time(image.config.created)),
+                "Size": human_size(size),
+                "Bytes": size,
+            }
+            print(fill(template, value))

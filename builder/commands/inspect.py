@@ -1,44 +1,100 @@
-"""Show everything about an image, as JSON of the shape that `docker inspect` prints, and the ChainIDs
-beside.
+"""Show everything about an image or a container, as JSON of the shape that `docker inspect` prints, with the
+ChainIDs beside.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import re
+from typing import TYPE_CHECKING
 
+from builder.bases.base import format_time
 from builder.commands.images import image_size
-from builder.errors import UsageError
+from builder.formats import fill
 from builder.lookup import StoredImage, find_image
 from builder.session import open_session
 from cache.oci.digest import ChainID
-from cache.store import Store
 
-_FIELD = re.compile(r"\{\{\s*(json\s+)?((?:\.[A-Za-z_][\w]*)+|\.)\s*\}\}")
+if TYPE_CHECKING:
+    from cache.containers import Container
+    from cache.store import Store
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to `parser`."""
-    parser.add_argument("image", nargs="+", metavar="IMAGE", help="a name, an id, or the start of one")
+    parser.add_argument(
+        "image", nargs="+", metavar="IMAGE", help="a name, an id, or the start of one; of a container too"
+    )
     parser.add_argument(
         "-f",
         "--format",
         metavar="TEXT",
-        help="print TEXT with each {{.Field.Field}} or {{json .Field}} filled in",
+        help="print TEXT with {{.Field.Field}}, {{json .Field}}, {{index .Field 0}} filled in",
     )
+    parser.add_argument("--type", choices=("image", "container"), help="look for one kind only")
 
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; return the exit code."""
+    from builder.cli import ERRORS, show
+    from builder.excerpts import exit_code
+
+    found: list[dict[str, object]] = []
+    code = 0
     with open_session(args) as session:
-        found = [inspect(session.store, find_image(session.store, name)) for name in args.image]
-    if args.format is None:
-        print(json.dumps(found, indent=4, ensure_ascii=False))
-    else:
+        for name in args.image:
+            try:
+                found.append(_found(session.store, name, args.type))
+            except ERRORS as error:
+                show(error)
+                code = exit_code(error)
+    if args.format is not None:
         for value in found:
             print(fill(args.format, value))
-    return 0
+    elif found:
+        print(json.dumps(found, indent=4, ensure_ascii=False))
+    return code
+
+
+def _found(store: Store, text: str, kind: str | None) -> dict[str, object]:
+    """As docker inspect, a container's name or id comes before an image's."""
+    if kind == "container":
+        from builder.commands.rm import find_container
+
+        return inspect_container(store, find_container(store.containers, text))
+    container = store.containers.find(text) if kind is None else None
+    if container is not None:
+        return inspect_container(store, container)
+    return inspect(store, find_image(store, text))
+
+
+def inspect_container(store: Store, container: Container) -> dict[str, object]:
+    """Return what there is to know of a container, as `docker inspect` spells it."""
+    running = store.containers.is_running(container.id)
+    upper = store.containers.upper(container.id)
+    directory = upper.removesuffix("/diff")
+    chain_id = ChainID(container.chain_id) if container.chain_id else None
+    lower = store.layers.lowerdirs(chain_id) if chain_id is not None else ()
+    status = "running" if running else "dead" if container.status is None else "exited"
+    return {
+        "Id": container.id,
+        "Created": format_time(container.created),
+        "Path": container.command[0] if container.command else "",
+        "Args": list(container.command[1:]),
+        "State": {"Status": status, "Running": running, "ExitCode": container.status},
+        "Image": container.image,
+        "Name": "/" + container.name if container.name else "",
+        "HostConfig": {"AutoRemove": container.auto_remove},
+        "GraphDriver": {
+            "Data": {
+                "LowerDir": ":".join(lower),
+                "MergedDir": directory + "/merged",
+                "UpperDir": upper,
+                "WorkDir": directory + "/work",
+            },
+            "Name": "overlay2",
+        },
+    }
 
 
 def inspect(store: Store, image: StoredImage) -> dict[str, object]:
@@ -66,31 +122,6 @@ def inspect(store: Store, image: StoredImage) -> dict[str, object]:
             "ChainIDs": [str(chain) for chain in chains],
         },
     }
-
-
-def fill(template: str, value: dict[str, object]) -> str:
-    """Fill in the fields of a `--format`. Raises UsageError for one that is not there, or more of Go's
-    templates.
-    """
-
-    def replace(match: re.Match[str]) -> str:
-        found: object = value
-        for name in filter(None, match.group(2).split(".")):
-            if not isinstance(found, dict) or name not in found:
-                raise UsageError(f"--format: there is no field {match.group(2)}", code="usage/format")
-            found = found[name]
-        if match.group(1) or not isinstance(found, (str, int)):
-            return json.dumps(found, ensure_ascii=False)
-        return str(found)
-
-    filled = _FIELD.sub(replace, template)
-    if "{{" in filled and "{{" in _FIELD.sub("", template):
-        raise UsageError(
-            f"--format {template!r}: only fields can be filled in",
-            code="usage/format",
-            hint="write {{.RootFS.Layers}} or {{json .Config}}; for more, pipe the JSON into jq",
-        )
-    return filled
 
 
 def _graph(store: Store, image: StoredImage) -> dict[str, str] | None:

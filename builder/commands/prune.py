@@ -26,6 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--older-than", metavar="AGE", help="only what was not used for AGE (24h, 7d)")
     parser.add_argument("--dry-run", action="store_true", help="only say what would go")
+    parser.add_argument("-f", "--force", action="store_true", help="accepted: nothing is asked anyway")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
     parser.add_argument("-q", "--quiet", action="store_true", help="print the sum alone")
 

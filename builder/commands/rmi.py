@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import argparse
 
-from builder.errors import BuildError, UsageError
+from builder.errors import UsageError
 from builder.lookup import StoredImage, familiar, find_image
 from builder.session import open_session
-from cache.oci.reference import Reference
 from cache.store import Store
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to `parser`."""
-    parser.add_argument("image", nargs="+", metavar="IMAGE", help="a name, an id, or the start of one")
+    parser.add_argument("image", nargs="*", metavar="IMAGE", help="a name, an id, or the start of one")
+    parser.add_argument("-a", "--all", action="store_true", help="all that no container stands on")
     parser.add_argument(
         "-f", "--force", action="store_true", help="remove an image by its id with all of its names"
     )
@@ -24,53 +24,55 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; return the exit code."""
+    from builder.cli import ERRORS, show
+    from builder.excerpts import exit_code
+
+    if args.all == bool(args.image):
+        raise UsageError("name images, or say --all", code="usage/arguments")
     code = 0
     with open_session(args) as session:
-        for text in args.image:
+        store = session.store
+        for text in [str(each) for each in store.images.all()] if args.all else args.image:
             try:
-                _remove(session.store, text, find_image(session.store, text), force=args.force)
-            except BuildError as error:
-                from builder.excerpts import exit_code, render_error
-
-                print(render_error(error))
+                _remove(store, text, find_image(store, text), force=args.force or args.all)
+            except ERRORS as error:
+                show(error)
                 code = exit_code(error)
     return code
 
 
 def _remove(store: Store, text: str, image: StoredImage, *, force: bool) -> None:
-    _refuse_in_use(store, image)
-    if _is_id(image, text):
-        if len(image.names) > 1 and not force:
-            raise UsageError(
-                f"image {text} has {len(image.names)} names: {', '.join(image.names)}",
-                code="image/names",
-                hint="remove the names one by one, or use --force",
-            )
+    name = _name_of(image, text)
+    left = set(image.names) - {name} if name else set()
+    if name is None and len(image.names) > 1 and not force:
+        raise UsageError(
+            f"image {text} has {len(image.names)} names: {', '.join(image.names)}",
+            code="image/names",
+            hint="remove the names one by one, or use --force",
+        )
+    if not left:
+        _refuse_in_use(store, image)
         store.images.remove(image.image_id)
-        for name in image.names:
-            print(f"Untagged: {name}")
-        print(f"Deleted: {image.image_id}")
-        return
-    store.images.untag(text)
-    print(f"Untagged: {familiar(str(Reference.parse(text)))}")
-    if not store.images.names_of(image.image_id):
-        store.images.remove(image.image_id)
+    else:
+        store.images.untag(text)
+    for each in image.names if name is None else (name,):
+        print(f"Untagged: {each}")
+    if not left:
         print(f"Deleted: {image.image_id}")
 
 
-def _is_id(image: StoredImage, text: str) -> bool:
-    try:
-        named = Reference.parse(text).familiar in image.names
-    except Exception:
-        named = False
-    return not named and image.image_id.hex.startswith(text.removeprefix("sha256:"))
+def _name_of(image: StoredImage, text: str) -> str | None:
+    """Return the name that `text` is; None if it means the image by its id."""
+    if text in image.names:
+        return text
+    name = familiar(text)
+    return name if name in image.names else None
 
 
 def _refuse_in_use(store: Store, image: StoredImage) -> None:
     for container in store.containers.all():
-        if container.image == image.image_id and len(image.names) < 2:
+        if container.image == image.image_id:
+            known = container.name or container.id[:12]
             raise UsageError(
-                f"container {container.name or container.id[:12]} stands on the image",
-                code="image/in-use",
-                hint=f"pybuild rm {container.name or container.id[:12]}",
+                f"container {known} stands on the image", code="image/in-use", hint=f"pybuild rm {known}"
             )

@@ -2,11 +2,15 @@
 
 What the container writes goes to an upper of its own: `pybuild diff` shows it, `pybuild commit` makes a layer
 of it, `--rm` throws it away. The network is the host's.
+
+Exit codes are those of docker run: 125 if pybuild could not run anything, 126 if the command is no program
+that runs here, 127 if it is not there, 128 + n if signal n ended it, else the command's own.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import time
 from dataclasses import replace
@@ -14,39 +18,23 @@ from typing import TYPE_CHECKING
 
 from builder.errors import UsageError
 from builder.lookup import StoredImage, find_image
-from builder.scope import DEFAULT_PATH
 from builder.session import Session, open_session
 from cache.containers import Container
 
 if TYPE_CHECKING:
-    from builder.executor import ExecRequest, Mount
+    from builder.executor import ExecRequest
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to `parser`."""
+    from builder.containerrequest import add_options
+
     parser.add_argument("--rm", action="store_true", help="remove the container when it ends")
     parser.add_argument("-i", "--interactive", action="store_true", help="keep standard input open")
     parser.add_argument("-t", "--tty", action="store_true", help="give the container a terminal")
-    parser.add_argument(
-        "-e", "--env", action="append", default=[], metavar="NAME[=VALUE]", help="set a variable"
-    )
-    parser.add_argument(
-        "-v",
-        "--volume",
-        action="append",
-        default=[],
-        metavar="HOST:PATH[:ro]",
-        help="mount a path of the host",
-    )
-    parser.add_argument("-u", "--user", metavar="USER[:GROUP]", help="run as this user")
-    parser.add_argument("-w", "--workdir", metavar="DIR", help="run in this directory")
-    parser.add_argument("--entrypoint", metavar="PROGRAM", help="in place of the image's; empty for none")
-    parser.add_argument("--name", default="", help="name the container")
-    parser.add_argument("--hostname", metavar="NAME", help="the host name that it sees")
-    parser.add_argument("--network", choices=("host", "none"), default="host", help="host (default) or none")
-    parser.add_argument(
-        "--add-host", action="append", default=[], metavar="NAME:ADDRESS", help="a line in /etc/hosts"
-    )
+    parser.add_argument("--name", metavar="NAME", default="", help="name the container")
+    parser.add_argument("--cidfile", metavar="FILE", help="write the container's id to FILE")
+    add_options(parser)
     parser.add_argument("image", metavar="IMAGE", help="a name, an id, or the start of one")
     parser.add_argument(
         "command_", nargs=argparse.REMAINDER, metavar="COMMAND", help="in place of the image's CMD"
@@ -55,6 +43,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; return the exit code of what ran."""
+    if args.cidfile and os.path.lexists(args.cidfile):
+        raise UsageError(f"--cidfile: {args.cidfile} is there already", code="usage/write")
     with open_session(args) as session:
         image = find_image(session.store, args.image)
         container = Container(
@@ -64,17 +54,22 @@ def run(args: argparse.Namespace) -> int:
             chain_id=image.chain_id or "",
             command=_argv(image, args),
             created=int(time.time()),
+            auto_remove=args.rm,
         )
+        # All that can be wrong with the arguments is found before there is a container.
+        request = _request(session, image, container, args)
         store = session.store.containers
         held = store.create(container)
         try:
-            status = _execute(session, image, container, args)
-            store.finish(replace(container, status=status))
+            if args.cidfile:
+                from builder.commands.build import write_text
+
+                write_text(args.cidfile, container.id)
+            return _execute(session, request, container, args)
         finally:
             os.close(held)
             if args.rm:
                 store.remove(container.id)
-    return status
 
 
 def _argv(image: StoredImage, args: argparse.Namespace) -> tuple[str, ...]:
@@ -92,67 +87,29 @@ def _argv(image: StoredImage, args: argparse.Namespace) -> tuple[str, ...]:
     return argv
 
 
-def _execute(session: Session, image: StoredImage, container: Container, args: argparse.Namespace) -> int:
-    from builder.terminal import attach
-
-    request = _request(session, image, container, args)
-    return attach(session.executor(), request, interactive=args.interactive)
-
-
 def _request(
     session: Session, image: StoredImage, container: Container, args: argparse.Namespace
 ) -> ExecRequest:
-    from builder.executor import ExecRequest
+    from builder.containerrequest import request
 
-    config = image.config.config
     store = session.store
-    upper = store.containers.upper(container.id)
-    return ExecRequest(
-        argv=container.command,
-        lower=store.layers.lowerdirs(image.chain_id) if image.chain_id else (),
-        upper=upper,
-        work=upper.removesuffix("/diff") + "/work",
-        env=_environment(config.env, args),
-        user=args.user if args.user is not None else config.user,
-        workdir=args.workdir or config.working_dir or "/",
-        network=args.network,
-        mounts=tuple(_volume(text) for text in args.volume),
-        hostname=args.hostname or container.id[:12],
-        extra_hosts=tuple(_extra_host(text) for text in args.add_host),
-        tty=args.tty,
-    )
+    lower = store.layers.lowerdirs(image.chain_id) if image.chain_id else ()
+    return request(args, image.config.config, container, lower, store.containers.upper(container.id))
 
 
-def _environment(env: tuple[str, ...], args: argparse.Namespace) -> tuple[tuple[str, str], ...]:
-    values = {"PATH": DEFAULT_PATH}
-    if args.tty:
-        values["TERM"] = os.environ.get("TERM", "xterm")
-    for pair in env:
-        name, _, value = pair.partition("=")
-        values[name] = value
-    for text in args.env:
-        name, mark, value = text.partition("=")
-        if mark:
-            values[name] = value
-        elif name in os.environ:
-            values[name] = os.environ[name]
-    return tuple(values.items())
+def _execute(session: Session, request: ExecRequest, container: Container, args: argparse.Namespace) -> int:
+    from builder.executor import CommandError
+    from builder.terminal import attach
 
-
-def _volume(text: str) -> Mount:
-    from builder.executor import Mount
-
-    source, _, rest = text.partition(":")
-    target, _, options = rest.partition(":")
-    if not source or not target.startswith("/") or not set(options.split(",")) <= {"", "ro", "rw"}:
-        raise UsageError(f"--volume {text!r}: write HOST:PATH or HOST:PATH:ro", code="usage/volume")
-    if not os.path.exists(source):
-        raise UsageError(f"--volume {text!r}: there is no {source}", code="usage/volume")
-    return Mount("bind", target, source=os.path.realpath(source), read_only="ro" in options.split(","))
-
-
-def _extra_host(text: str) -> tuple[str, str]:
-    name, _, address = text.replace("=", ":", 1).partition(":")
-    if not name or not address:
-        raise UsageError(f"--add-host {text!r}: write NAME:ADDRESS", code="usage/add-host")
-    return name, address
+    store = session.store.containers
+    try:
+        status = attach(session.executor(), request, interactive=args.interactive)
+    except CommandError as error:
+        store.finish(replace(container, status=error.status))
+        raise
+    except KeyboardInterrupt:
+        with contextlib.suppress(Exception):
+            store.finish(replace(container, status=130))
+        raise
+    store.finish(replace(container, status=status))
+    return status

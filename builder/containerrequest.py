@@ -1,0 +1,195 @@
+"""From the options of `pybuild run`, spelt as docker and podman spell them, and an image's config to what is
+executed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from builder.errors import UsageError
+from builder.scope import DEFAULT_PATH
+
+if TYPE_CHECKING:
+    from builder.executor import ExecRequest, Mount
+    from cache.containers import Container
+    from cache.oci.spec import ContainerConfig
+
+_SHM_SIZE = 64 << 20
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say how the container's command is executed."""
+    _several(
+        parser, "-e", "--env", metavar="NAME[=VALUE]", help="set a variable; without VALUE, as it is here"
+    )
+    _several(parser, "--env-file", metavar="FILE", help="set the variables that FILE has, one a line")
+    _several(parser, "-v", "--volume", metavar="HOST:PATH[:ro]", help="mount a path of the host")
+    _several(parser, "--tmpfs", metavar="PATH[:OPTIONS]", help="mount an empty directory in memory")
+    parser.add_argument(
+        "--read-only", action="store_true", help="a root filesystem that cannot be written to"
+    )
+    parser.add_argument("-u", "--user", metavar="USER[:GROUP]", help="run as this user")
+    parser.add_argument("-w", "--workdir", metavar="DIR", help="run in this directory")
+    parser.add_argument("--entrypoint", metavar="PROGRAM", help="in place of the image's; empty for none")
+    parser.add_argument("--hostname", metavar="NAME", help="the host name that it sees")
+    parser.add_argument(
+        "--network", "--net", choices=("host", "none"), default="host", help="host (default) or none"
+    )
+    _several(parser, "--add-host", metavar="NAME:ADDRESS", help="a line in /etc/hosts")
+    _several(parser, "--cap-add", metavar="CAPABILITY", help="let it have a capability; ALL for all")
+    _several(parser, "--cap-drop", metavar="CAPABILITY", help="take a capability away; ALL for all")
+    parser.add_argument(
+        "--privileged", action="store_true", help="all capabilities, devices and system calls"
+    )
+    _several(parser, "--ulimit", metavar="NAME=SOFT[:HARD]", help="a limit, such as nofile=1024")
+    parser.add_argument("--shm-size", metavar="SIZE", help="of /dev/shm (default: 64MiB)")
+    parser.add_argument("--init", action="store_true", help="accepted: there always is an init that reaps")
+
+
+def request(
+    args: argparse.Namespace,
+    config: ContainerConfig,
+    container: Container,
+    lower: tuple[str, ...],
+    upper: str,
+) -> ExecRequest:
+    """Return what the options ask for. Raises UsageError."""
+    from builder.executor import ExecRequest
+
+    return ExecRequest(
+        argv=container.command,
+        lower=lower,
+        upper=None if args.read_only else upper,
+        work=None if args.read_only else upper.removesuffix("/diff") + "/work",
+        env=_environment(config.env, args),
+        user=args.user if args.user is not None else config.user,
+        workdir=args.workdir or config.working_dir or "/",
+        network=args.network,
+        mounts=(*map(_volume, args.volume), *map(_tmpfs, args.tmpfs)),
+        hostname=args.hostname or container.id[:12],
+        extra_hosts=tuple(map(_extra_host, args.add_host)),
+        tty=args.tty,
+        privileged=args.privileged,
+        capabilities=_capabilities(args),
+        rlimits=tuple(map(_ulimit, args.ulimit)),
+        shm_size=_size(args.shm_size, "--shm-size") if args.shm_size else _SHM_SIZE,
+    )
+
+
+def _several(parser: argparse.ArgumentParser, *names: str, metavar: str, help: str) -> None:  # noqa: A002
+    parser.add_argument(*names, action="append", default=[], metavar=metavar, help=help)
+
+
+def _environment(env: tuple[str, ...], args: argparse.Namespace) -> tuple[tuple[str, str], ...]:
+    values = {"PATH": DEFAULT_PATH}
+    if args.tty:
+        values["TERM"] = os.environ.get("TERM", "xterm")
+    for pair in env:
+        name, _, value = pair.partition("=")
+        values[name] = value
+    for text in (*(line for path in args.env_file for line in _lines(path)), *args.env):
+        name, mark, value = text.partition("=")
+        if not name:
+            raise UsageError(f"--env {text!r}: write NAME=VALUE", code="usage/pair")
+        if mark:
+            values[name] = value
+        elif name in os.environ:
+            values[name] = os.environ[name]
+    return tuple(values.items())
+
+
+def _lines(path: str) -> Iterator[str]:
+    """Yield the variables of an env file: no quotes, no continuation, as with Docker."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            lines = file.read().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        problem = error.strerror if isinstance(error, OSError) else "it is not text"
+        raise UsageError(f"--env-file {path}: {problem}", code="usage/value") from None
+    for line in lines:
+        text = line.lstrip()
+        if text and not text.startswith("#"):
+            yield text
+
+
+def _volume(text: str) -> Mount:
+    from builder.executor import Mount
+
+    source, _, rest = text.partition(":")
+    target, _, options = rest.partition(":")
+    words = set(options.split(",")) - {""}
+    # Labels of SELinux, and how mounts propagate, mean nothing here: a container's mounts are its own.
+    if not source or not target.startswith("/") or not words <= {"ro", "rw", "z", "Z", "rprivate", "private"}:
+        raise UsageError(f"--volume {text!r}: write HOST:PATH or HOST:PATH:ro", code="usage/volume")
+    if not os.path.exists(source):
+        raise UsageError(f"--volume {text!r}: there is no {source}", code="usage/volume")
+    return Mount("bind", target, source=os.path.realpath(source), read_only="ro" in words)
+
+
+def _tmpfs(text: str) -> Mount:
+    from builder.executor import Mount
+
+    target, _, options = text.partition(":")
+    size, mode = None, 0o1777
+    for option in filter(None, options.split(",")):
+        name, _, value = option.partition("=")
+        if name == "size":
+            size = _size(value, "--tmpfs")
+        elif name == "mode" and value and set(value) <= set("01234567"):
+            mode = int(value, 8)
+        elif name not in ("rw", "noexec", "nosuid", "nodev", "exec"):
+            raise UsageError(f"--tmpfs {text!r}: {option!r} is not known", code="usage/volume")
+    if not target.startswith("/"):
+        raise UsageError(f"--tmpfs {text!r}: write an absolute path", code="usage/volume")
+    return Mount("tmpfs", target, size=size, mode=mode)
+
+
+def _size(text: str, option: str) -> int:
+    from builder.table import parse_size
+
+    try:
+        # docker's g, m and k are powers of 1024 here.
+        return parse_size(text + "ib" if text[-1:].lower() in ("k", "m", "g") else text)
+    except ValueError:
+        raise UsageError(f"{option} {text!r}: write it like 64m or 1g", code="usage/value") from None
+
+
+def _extra_host(text: str) -> tuple[str, str]:
+    name, _, address = text.replace("=", ":", 1).partition(":")
+    if not name or not address:
+        raise UsageError(f"--add-host {text!r}: write NAME:ADDRESS", code="usage/add-host")
+    return name, address
+
+
+def _capabilities(args: argparse.Namespace) -> tuple[str, ...] | None:
+    if not args.cap_add and not args.cap_drop:
+        return None
+    from builder.capabilities import DEFAULT, NAMES
+
+    def named(texts: list[str]) -> set[str]:
+        names = {text.upper().removeprefix("CAP_") for text in texts}
+        for name in names - {"ALL", *NAMES}:
+            from builder.lookup import nearest
+
+            raise UsageError(f"there is no capability {name}", code="usage/value", hint=nearest(name, NAMES))
+        return set(NAMES) if "ALL" in names else names
+
+    added, dropped = named(args.cap_add), named(args.cap_drop)
+    # What is named alone outweighs ALL: `--cap-drop ALL --cap-add CHOWN` leaves one.
+    everything = "ALL" in map(str.upper, args.cap_drop)
+    kept = added if everything else (set(DEFAULT) | added) - dropped
+    return tuple(name for name in NAMES if name in kept)
+
+
+def _ulimit(text: str) -> tuple[str, int, int]:
+    name, _, values = text.partition("=")
+    soft, _, hard = values.partition(":")
+    try:
+        return name, int(soft), int(hard or soft)
+    except ValueError:
+        raise UsageError(
+            f"--ulimit {text!r}: write NAME=SOFT or NAME=SOFT:HARD", code="usage/value"
+        ) from None
