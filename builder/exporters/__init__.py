@@ -53,6 +53,16 @@ def export(source: Source, spec: OutputSpec, store: Store, emit: Emit) -> Output
     return output
 
 
+def export_several(sources: Sequence[Source], spec: OutputSpec, store: Store, emit: Emit) -> Output:
+    """Write several images into one archive (oci, docker), and say so. Raises OutputError, StoreError."""
+    from builder.events import OutputWritten
+
+    module = import_module(f"builder.exporters.{_MODULES[spec.type]}")
+    output = cast("Output", module.export_several(sources, spec, store, emit))
+    emit(OutputWritten(spec.type, spec.dest, output.size))
+    return output
+
+
 def export_all(
     store: Store,
     image_id: Digest,

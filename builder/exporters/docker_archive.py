@@ -15,15 +15,19 @@ from builder.exporters.destination import open_output
 from builder.exporters.meter import Meters
 from builder.exporters.tar_archive import TarArchive
 from cache.blobs import LayerBlob
+from cache.oci.digest import Digest
 from cache.oci.document import dumps
 from cache.oci.reference import Reference
 from cache.oci.spec import ImageConfig
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
     from builder.events import Emit
     from builder.exporters.base import Source
     from builder.exporters.output_spec import OutputSpec
     from cache.layers import Layer
+    from cache.oci.digest import DiffID
     from cache.store import Store
 
 _VERSION = b"1.0"
@@ -31,50 +35,60 @@ _VERSION = b"1.0"
 
 def export(source: Source, spec: OutputSpec, store: Store, emit: Emit) -> Output:
     """Write the archive. What leads to the layers comes before them, for readers of a stream."""
+    return export_several((source,), spec, store, emit)
+
+
+def export_several(sources: Sequence[Source], spec: OutputSpec, store: Store, emit: Emit) -> Output:
+    """Write an archive of several images; what they share is in it once."""
     meters = Meters(emit)
+    paths = _paths(sources)
+    tops = {source.layers[-1].chain_id: source for source in sources if source.layers}
     with open_output(spec.dest) as stream:
         archive = TarArchive(stream)
-        archive.file("manifest.json", _manifest(source))
-        archive.file("repositories", _repositories(source))
-        archive.file(f"{source.image_id.hex}.json", source.config)
-        for place, layer in enumerate(source.layers):
+        archive.file("manifest.json", dumps([_entry(source, paths) for source in sources]))
+        archive.file("repositories", _repositories(sources))
+        for config in dict.fromkeys(source.config for source in sources):
+            archive.file(f"{Digest.of(config).hex}.json", config)
+        for layer in _layers(sources):
             name = layer.chain_id.hex
             archive.directory(f"{name}/")
             archive.file(f"{name}/VERSION", _VERSION)
-            archive.file(f"{name}/json", _legacy(layer, source if place == len(source.layers) - 1 else None))
-            if _is_first(source, place):
+            archive.file(f"{name}/json", _legacy(layer, tops.get(layer.chain_id)))
+            if paths[layer.diff_id] == f"{name}/layer.tar":
                 blob = LayerBlob("none", layer.diff_id, layer.size)
                 archive.layer(f"{name}/layer.tar", store, layer, blob, meters)
         archive.end()
     return Output(spec, stream.size, None)
 
 
-def _is_first(source: Source, place: int) -> bool:
-    """Whether the layer has not come already: an empty one is the same wherever it stands."""
-    return _path(source, place) == f"{source.layers[place].chain_id.hex}/layer.tar"
+def _layers(sources: Sequence[Source]) -> Iterable[Layer]:
+    """Return every layer once, in the order in which images need them."""
+    return {layer.chain_id: layer for source in sources for layer in source.layers}.values()
 
 
-def _path(source: Source, place: int) -> str:
-    wanted = source.layers[place].diff_id
-    first = next(layer for layer in source.layers if layer.diff_id == wanted)
-    return f"{first.chain_id.hex}/layer.tar"
+def _paths(sources: Sequence[Source]) -> dict[DiffID, str]:
+    """Return where the tar of each layer lies: an empty one, for one, is the same wherever it stands."""
+    paths: dict[DiffID, str] = {}
+    for layer in _layers(sources):
+        paths.setdefault(layer.diff_id, f"{layer.chain_id.hex}/layer.tar")
+    return paths
 
 
-def _manifest(source: Source) -> bytes:
-    entry = {
+def _entry(source: Source, paths: Mapping[DiffID, str]) -> dict[str, object]:
+    return {
         "Config": f"{source.image_id.hex}.json",
         "RepoTags": list(source.names) or None,
-        "Layers": [_path(source, place) for place in range(len(source.layers))],
+        "Layers": [paths[layer.diff_id] for layer in source.layers],
     }
-    return dumps([entry])
 
 
-def _repositories(source: Source) -> bytes:
+def _repositories(sources: Sequence[Source]) -> bytes:
     """Return name -> tag -> top layer, for loaders that do not know manifest.json."""
     tags: dict[str, dict[str, str]] = {}
-    for name in source.names if source.layers else ():
-        reference = Reference.parse(name)
-        tags.setdefault(reference.name, {})[reference.tag or "latest"] = source.layers[-1].chain_id.hex
+    for source in sources:
+        for name in source.names if source.layers else ():
+            reference = Reference.parse(name)
+            tags.setdefault(reference.name, {})[reference.tag or "latest"] = source.layers[-1].chain_id.hex
     return dumps(tags)
 
 

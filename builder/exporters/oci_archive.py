@@ -15,6 +15,8 @@ from cache.oci.digest import Digest
 from cache.oci.spec import Index
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from builder.events import Emit
     from builder.exporters.base import Source
     from builder.exporters.output_spec import OutputSpec
@@ -24,26 +26,44 @@ if TYPE_CHECKING:
 
 def export(source: Source, spec: OutputSpec, store: Store, emit: Emit) -> Output:
     """Write the archive. Layers go into it, lowest first, while those above are still being compressed."""
-    meters = Meters(emit)
-    blobs: list[LayerBlob] = []
+    return export_several((source,), spec, store, emit)
+
+
+def export_several(sources: Sequence[Source], spec: OutputSpec, store: Store, emit: Emit) -> Output:
+    """Write an archive of several images; what they share is in it once. The manifest is the last one's."""
+    index = Index(())
     written: set[Digest] = set()
     with open_output(spec.dest) as stream:
         archive = TarArchive(stream)
         archive.directory("blobs/")
         archive.directory("blobs/sha256/")
-        with closing(pack(store, source.layers, spec.compression, emit)) as packed:
-            for layer, blob in zip(source.layers, packed, strict=True):
-                if blob.digest not in written:
-                    archive.layer(_path(blob.digest), store, layer, blob, meters)
-                written.add(blob.digest)
-                blobs.append(blob)
-        manifest, entries = image_documents(source.config, blobs, source.names)
-        for document in (source.config, manifest):
-            archive.file(_path(Digest.of(document)), document)
-        archive.file("index.json", merge(Index(()), entries).to_json())
+        for source in sources:
+            blobs = _write_layers(archive, written, source, spec, store, emit)
+            manifest, entries = image_documents(source.config, blobs, source.names)
+            for document in (source.config, manifest):
+                if Digest.of(document) not in written:
+                    archive.file(_path(Digest.of(document)), document)
+                written.add(Digest.of(document))
+            index = merge(index, entries)
+        archive.file("index.json", index.to_json())
         archive.file("oci-layout", LAYOUT_FILE)
         archive.end()
     return Output(spec, stream.size, Digest.of(manifest))
+
+
+def _write_layers(
+    archive: TarArchive, written: set[Digest], source: Source, spec: OutputSpec, store: Store, emit: Emit
+) -> list[LayerBlob]:
+    """Write the blobs of an image's layers that are not `written` yet; return them all."""
+    meters = Meters(emit)
+    blobs: list[LayerBlob] = []
+    with closing(pack(store, source.layers, spec.compression, emit)) as packed:
+        for layer, blob in zip(source.layers, packed, strict=True):
+            if blob.digest not in written:
+                archive.layer(_path(blob.digest), store, layer, blob, meters)
+            written.add(blob.digest)
+            blobs.append(blob)
+    return blobs
 
 
 def _path(digest: Digest) -> str:
