@@ -7,14 +7,16 @@ import sys
 
 def main() -> int:
     """Run the command line; return the exit code (docs/errors.md)."""
-    from builder.direct import attempt
-
     argv = sys.argv[1:]
-    done = attempt(argv)
-    if done is not None:
-        return done
-    from builder.cli import run
+    try:
+        from builder.direct import attempt
 
+        done = attempt(argv)
+        if done is not None:
+            return done
+        from builder.cli import run
+    except KeyboardInterrupt:  # before there is anything to end
+        return 130
     return run(argv)
 
 
