@@ -34,7 +34,7 @@ def resolve_archive(around: Surroundings, request: BaseRequest, transport: str, 
     reference = f"{transport}://{path}{f':{tag}' if tag else ''}{f'@{digest}' if digest else ''}"
     with file:
         receipt = f"{transport} {stamp(file.fileno())} {tag or ''} {digest or ''} {request.platform}"
-        known = recall(around.store, receipt, reference)
+        known = None if request.pull else recall(around.store, receipt, reference)
         if known is not None:
             return known
         archive = open_archive(around, file, path)

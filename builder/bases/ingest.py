@@ -56,7 +56,7 @@ def ingest(store: Store, emit: Emit, name: str, diff_ids: Sequence[DiffID], supp
     for diff_id in diff_ids:
         chains.append(ChainID.extend(chains[-1] if chains else None, diff_id))
     try:
-        if not chains or store.layers.get(chains[-1]) is not None:
+        if not _missing(store, diff_ids, chains):
             return
 
         def waiting() -> None:
@@ -71,15 +71,27 @@ def ingest(store: Store, emit: Emit, name: str, diff_ids: Sequence[DiffID], supp
 def _ingest(
     store: Store, name: str, diff_ids: Sequence[DiffID], chains: Sequence[ChainID], supply: Supply
 ) -> None:
-    first = 0
-    while first < len(chains) and store.layers.get(chains[first]) is not None:
-        first += 1
-    missing = range(first, len(chains))
+    missing = _missing(store, diff_ids, chains)
     supply.expect([index for index in missing if store.blobs.pulled(diff_ids[index]) is None])
     for index in missing:
         parent = chains[index - 1] if index else None
         if not _unpack_known(store, parent, diff_ids[index]):
             _receive(store, name, parent, diff_ids[index], supply, index)
+
+
+def _missing(store: Store, diff_ids: Sequence[DiffID], chains: Sequence[ChainID]) -> list[int]:
+    """Return the layers to be had: those that are not there, or whose own tar cannot be had any more.
+
+    The blob of somebody else's tar may have been damaged, and dropped: without it, no output can be written.
+    """
+    missing = []
+    for index, chain_id in enumerate(chains):
+        if store.layers.get(chain_id) is not None:
+            tree = store.layers.index.tree(chain_id)
+            if tree is None or tree == diff_ids[index] or store.blobs.pulled(diff_ids[index]) is not None:
+                continue
+        missing.append(index)
+    return missing
 
 
 def _unpack_known(store: Store, parent: ChainID | None, diff_id: DiffID) -> bool:

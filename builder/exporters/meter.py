@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from cache.compression import Writable
 
 _REPORT_EVERY = 0.1  # seconds: a display can show no more, and a log wants no more
+_WORTH_TELLING = 1 << 20  # bytes: less is through at once
 
 
 class Stopped(Exception):
@@ -35,10 +36,13 @@ class Meters:
         self.stopped = True
 
     @contextmanager
-    def transfer(self, name: str, label: str, total: int | None, sink: Writable) -> Iterator[Meter]:
-        """Report the beginning and the end of the transfer `name` of `total` bytes (None: unknown)."""
-        self.tell(TransferStarted(name, label, total))
+    def transfer(self, name: str, label: str, total: int, sink: Writable) -> Iterator[Meter]:
+        """Report the beginning and the end of the transfer `name` of `total` bytes, unless that is little."""
         meter = Meter(self, name, sink)
+        if total < _WORTH_TELLING:
+            yield meter
+            return
+        self.tell(TransferStarted(name, label, total))
         yield meter
         self.tell(TransferFinished(name, meter.done))
 
@@ -70,6 +74,6 @@ class Meter:
         """Take note of bytes that went another way."""
         self.done += size
         now = monotonic()
-        if now - self._reported > _REPORT_EVERY:
+        if now - self._reported > _REPORT_EVERY and self.done > _WORTH_TELLING:
             self._reported = now
             self._meters.tell(TransferProgress(self._name, self.done))

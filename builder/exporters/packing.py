@@ -54,7 +54,7 @@ def _write_pulled(store: Store, layer: Layer, out: Writable) -> DiffID:
     if file is None:
         raise StoreError(
             f"the layer {layer.diff_id} came from elsewhere, and the blob that it came in is gone",
-            hint="build with --pull, which fetches it again",
+            hint="`pybuild build --pull` fetches it again, `pybuild load` takes it from an archive",
             code="store/missing",
         )
     digest = hashlib.sha256()

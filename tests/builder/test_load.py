@@ -22,6 +22,7 @@ from builder.exporters.base import Source
 from builder.exporters.output_spec import OutputSpec
 from builder.load import Loaded, load
 from cache.errors import CacheError, DigestMismatch, FormatError
+from cache.oci.digest import DiffID, Digest
 from cache.oci.platform import Platform
 from cache.store import Store
 from tests.changeset_fixtures.trees import Node
@@ -148,6 +149,33 @@ def test_several_images_in_one_archive(store: Store, fresh: Store, image: Source
         Loaded(other.image_id, ("docker.io/library/other:latest", "docker.io/library/other:old")),
     )
     check(fresh, other)
+
+
+def test_loading_again_brings_back_a_blob_that_was_lost(fresh: Store, place: str) -> None:
+    """Somebody else's layer cannot go out without it."""
+    tar = io.BytesIO()
+    with tarfile.open(fileobj=tar, mode="w", format=tarfile.GNU_FORMAT) as archive:
+        archive.addfile(tarfile.TarInfo("zebra"))
+        archive.addfile(tarfile.TarInfo("ant"))
+    layer = tar.getvalue()
+    document = {
+        "architecture": "amd64",
+        "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": [Digest.of(layer)]},
+    }
+    manifest = [{"Config": "config.json", "RepoTags": ["zoo:1"], "Layers": ["layer.tar"]}]
+    files = {"config.json": json.dumps(document).encode(), "manifest.json": json.dumps(manifest).encode()}
+    make(place + "/in", {**files, "layer.tar": layer})
+    image_id = bring(fresh, place + "/in")[0].image_id
+    write(fresh, Source.load(fresh, image_id), f"type=docker,dest={place}/one")
+    blob = fresh.blobs.pulled(DiffID(Digest.of(layer)))
+    assert blob is not None and fresh.blobs.remove(blob.digest)
+    with pytest.raises(CacheError, match="came from elsewhere"):
+        write(fresh, Source.load(fresh, image_id), f"type=docker,dest={place}/two")
+    assert bring(fresh, place + "/in")[0].image_id == image_id
+    write(fresh, Source.load(fresh, image_id), f"type=docker,dest={place}/two")
+    with open(place + "/one", "rb") as one, open(place + "/two", "rb") as two:
+        assert one.read() == two.read()
 
 
 def test_what_is_there_is_not_read_again(store: Store, fresh: Store, image: Source, place: str) -> None:
