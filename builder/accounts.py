@@ -5,6 +5,7 @@ and /etc/group.
 from __future__ import annotations
 
 import os
+import stat
 
 from builder import linux
 from builder.users import identify
@@ -19,9 +20,10 @@ def resolve_owner(root_fd: int, owner: str) -> tuple[int, int]:
     A number alone is the group too, as BuildKit has it for --chown; a name alone brings its primary group.
     Raises StepFailed (step/user) for a name that is not there.
     """
-    if owner.isdecimal():
-        return int(owner), int(owner)
-    uid, gid, _, _ = identify(owner, _read(root_fd, "etc/passwd"), _read(root_fd, "etc/group"))
+    if owner.isascii() and owner.isdecimal():
+        uid, gid, _, _ = identify(f"{owner}:{owner}", "", "")
+    else:
+        uid, gid, _, _ = identify(owner, _read(root_fd, "etc/passwd"), _read(root_fd, "etc/group"))
     return uid, gid
 
 
@@ -29,6 +31,9 @@ def _read(root_fd: int, path: str) -> str:
     try:
         fd = linux.openat2(root_fd, path, os.O_RDONLY | os.O_NONBLOCK, resolve=linux.RESOLVE_IN_ROOT)
     except OSError:
+        return ""
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
         return ""
     with open(fd, "rb") as file:
         return file.read(_MAX_BYTES).decode("utf-8", "surrogateescape")

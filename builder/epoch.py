@@ -1,7 +1,7 @@
 """The epoch of a build: the time that its files and its image bear, so that the same commit gives the same
 image id.
 
-See docs/decisions/0002-epoch.md, and https://reproducible-builds.org/specs/source-date-epoch/.
+See docs/decisions/epoch.md, and https://reproducible-builds.org/specs/source-date-epoch/.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ import os
 from dataclasses import dataclass
 
 from builder.errors import UsageError
+
+LATEST = 253_402_300_799
+"""The last second of the year 9999: RFC 3339, which an image's `created` is written in, has no later one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,13 +44,9 @@ def find_epoch(timestamps: str, context: str | None) -> Epoch:
 
 
 def _seconds(text: str, what: str, expected: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = -1
-    if value < 0:
+    if not (text.isascii() and text.isdecimal()) or len(text) > 12 or int(text) > LATEST:
         raise UsageError(f"{what}={text!r}: expected {expected}", code="usage/timestamps")
-    return value
+    return int(text)
 
 
 def _commit(context: str) -> Epoch:

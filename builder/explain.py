@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from itertools import zip_longest
+from posixpath import commonprefix
 
 from builder.keys import Part, StepKey
 
@@ -44,17 +46,14 @@ def _difference(
     kind, _, name = label.partition(" ")
     if kind == "source":
         return _source_difference(keyword, name, then, now, files_of)
-    if kind == "variable":
-        what = f"variable {name}"
-    elif label in ("command", "script", "document", "config"):
-        return f"the {label} changed" + _shown_change(label, then, now)
-    else:
-        what = label
+    if label in ("command", "script", "suite", "config"):
+        return f"the {label} changed{_told(label, then, now)}"
+    what = f"variable {name}" if kind == "variable" else label
     if then is None:
         return f"{what} is new: {_short(now)}"
     if now is None:
         return f"{what} is gone (was {_short(then)})"
-    return f"{what} changed: {_short(then)} -> {_short(now)}"
+    return f"{what} changed: {_change(then, now)}"
 
 
 def _source_difference(
@@ -88,14 +87,30 @@ def changed_files(old: Files, new: Files) -> str:
     return ", ".join(words[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
-def _shown_change(label: str, then: str | None, now: str | None) -> str:
-    if label != "command" or then is None or now is None:
+def _told(label: str, then: str | None, now: str | None) -> str:
+    """Return what is worth telling of the change of a part that is too long to be shown."""
+    if then is None or now is None or label == "suite":
         return ""
+    if label == "script":
+        return f": {_change(then, now)}"
     old, new = json.loads(then), json.loads(now)
+    if label == "config":
+        members = sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
+        return f": {', '.join(members)}"
     before, after = (words[-1] if words else "" for words in (old, new))
     if old[:-1] != new[:-1]:
         before, after = " ".join(old), " ".join(new)
-    return f": {_short(before)} -> {_short(after)}"
+    return f": {_change(before, after)}"
+
+
+def _change(then: str, now: str) -> str:
+    """Show two texts from about where they begin to differ: of several lines the first one that does."""
+    pairs = zip_longest(then.split("\n"), now.split("\n"), fillvalue="")
+    before, after = next((a, b) for a, b in pairs if a != b)
+    same = len(commonprefix([before, after]))
+    if same > _LONG // 2 and max(len(before), len(after)) > _LONG - 2:
+        before, after = ("…" + text[same - _LONG // 4 :] for text in (before, after))
+    return f"{_short(before)} -> {_short(after)}"
 
 
 def _short(value: str | None) -> str:

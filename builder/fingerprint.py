@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from builder.placement import kept_xattr
-from builder.tree import Entry, Selection, Tree
+from builder.tree import Entry, Selection, Tree, kept_xattr
 
 if TYPE_CHECKING:
     from cache.statcache import StatCache, StatRow
@@ -21,6 +20,10 @@ _CHUNK = 1 << 20
 _RACY_NS = 100_000_000
 """A file that changed less than this before it was hashed may change again within the same tick of the
 kernel's clock, and keep its stat: its digest is not remembered (what git calls racy)."""
+
+
+_STORABLE = 1 << 63
+"""The stat cache keeps times in 64 bits: a file from after 2262 is hashed each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +57,7 @@ class FileDigests:
             return row[5].hex()
         started = time.time_ns()
         digest = self._hash(entry)
-        if max(entry.mtime, entry.ctime) < started - _RACY_NS:
+        if abs(entry.mtime) < _STORABLE and max(entry.mtime, entry.ctime) < started - _RACY_NS:
             self._known[path] = (*now, digest)
             self._changed = True
         return digest.hex()
@@ -93,11 +96,21 @@ def fingerprint(
     from blake3 import blake3
 
     files: list[tuple[str, str]] = []
+    names: dict[tuple[int, int], str] = {}
     for selection in selections:
+        top = selection.entries[0]
         for entry in selection.entries:
-            # The mode of a directory that is named as the source is not copied.
-            top = entry is selection.entries[0] and selection.is_directory
-            files.append((entry.path, "d" if top else _describe(tree, entry, digests, owners)))
+            # As it is called, not where symbolic links lead to: the name is copied.
+            path = selection.origin + entry.path[len(top.path) :]
+            if entry is top and selection.is_directory:
+                # Only what is in it is copied.
+                files.append((path, "d"))
+                continue
+            description = _describe(tree, entry, digests, owners)
+            if entry.nlink > 1 and stat.S_ISREG(entry.mode):
+                first = names.setdefault((entry.dev, entry.ino), path)
+                description += "" if first == path else f" = {first}"
+            files.append((path, description))
     hasher = blake3()
     for path, description in files:
         data = os.fsencode(path)

@@ -7,8 +7,9 @@ import posixpath
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+from builder.chmod import parse_chmod
 from builder.errors import PlanError
-from builder.scope import DEFAULT_PATH, PROXY_ARGUMENTS, Scope
+from builder.scope import DEFAULT_PATH, PROXY_ARGUMENTS, Scope, split_variable
 from builder.steps import (
     ConfigStep,
     ContextTree,
@@ -22,6 +23,7 @@ from builder.steps import (
 from cache.oci.platform import Platform
 from cache.oci.spec import ContainerConfig, Healthcheck, ImageConfig
 from grammar import ast
+from grammar.signals import check_signal
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,7 +42,7 @@ class StageState:
     globals: Scope
     arguments: Mapping[str, str]
     escape: str
-    declared: dict[str, str] = field(default_factory=dict)
+    declared: dict[str, None] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     cmd_is_ours: bool = False
 
@@ -49,9 +51,12 @@ class StageState:
         cls, name: str, image: ImageConfig, globals_: Scope, arguments: Mapping[str, str], escape: str
     ) -> StageState:
         """Return the state right after FROM an image."""
-        config = replace(image.config, on_build=())
-        environment = dict(_split(pair) for pair in config.env)
-        environment.setdefault("PATH", DEFAULT_PATH)
+        environment = dict(split_variable(pair) for pair in image.config.env)
+        env = image.config.env
+        if "PATH" not in environment:
+            environment["PATH"] = DEFAULT_PATH
+            env = (*env, f"PATH={DEFAULT_PATH}")
+        config = replace(image.config, on_build=(), env=env)
         return cls(name, image, config, Scope(environment), globals_, arguments, escape)
 
     def child(self, name: str) -> StageState:
@@ -113,11 +118,6 @@ def apply(state: StageState, instruction: ast.Instruction, tree: Tree | None) ->
         handler(state, instruction)
 
 
-def _split(pair: str) -> tuple[str, str]:
-    name, _, value = pair.partition("=")
-    return name, value
-
-
 def _line(instruction: ast.Instruction) -> str:
     first = instruction.text.split("\n", 1)[0]
     command = getattr(instruction, "command", None)
@@ -145,7 +145,9 @@ def _script(command: ast.Command) -> bytes | None:
 def _arg(state: StageState, instruction: ast.Arg) -> None:
     words: list[str] = []
     for pair in instruction.pairs:
-        name = pair.key.text
+        name = state.expand(pair.key)
+        if not name:
+            raise PlanError("ARG: a name must not be empty", code="arg/name", span=instruction.span)
         value: str | None = None
         if name in state.arguments:
             value = state.arguments[name]
@@ -154,10 +156,10 @@ def _arg(state: StageState, instruction: ast.Arg) -> None:
             value = state.expand(pair.value)
         else:
             value = state.globals.lookup(name)
-        words.append(name if pair.value is None else f"{name}={value}")
+        words.append(name if value is None else f"{name}={value}")
+        state.declared[name] = None
         if value is not None:
             state.scope.values[name] = value
-            state.declared[name] = value
     state.steps.append(ConfigStep(instruction.span, _line(instruction), "ARG " + " ".join(words)))
 
 
@@ -168,7 +170,7 @@ def _env(state: StageState, instruction: ast.Env) -> None:
         for pair in instruction.pairs
         if pair.value is not None
     ]
-    environment = dict(_split(pair) for pair in state.config.env)
+    environment = dict(split_variable(pair) for pair in state.config.env)
     for name, value in new:
         if not name:
             raise PlanError("ENV: a name must not be empty", code="env/name", span=instruction.span)
@@ -200,7 +202,7 @@ def _run(state: StageState, instruction: ast.Run) -> None:
     argv = _argv(state, instruction.command)
     if not argv:
         raise PlanError("RUN: the command is empty", code="run/empty", span=instruction.span)
-    arguments = "".join(f" {name}={value}" for name, value in state.declared.items())
+    arguments = "".join(f" {name}={state.scope.lookup(name) or ''}" for name in state.declared)
     shown = f"|{len(state.declared)}{arguments} " if state.declared else ""
     state.steps.append(
         ExecStep(
@@ -226,10 +228,14 @@ def _copy(state: StageState, instruction: ast.Copy, tree: Tree) -> None:
                 code="recipe/unsupported",
                 span=instruction.span,
             )
+    chown = state.expand(instruction.chown) if instruction.chown else ""
+    chmod = state.expand(instruction.chmod) if instruction.chmod else ""
+    if chmod:
+        _at(instruction, lambda: parse_chmod(chmod))
     dest = state.expand(instruction.dest)
     sources = tuple(state.expand(word) for word in instruction.sources)
     documents = tuple((doc.name, _document(state, doc)) for doc in instruction.heredocs)
-    into = dest in (".", "..") or dest.endswith(("/", "/.", "/.."))
+    into = dest in ("", ".", "..") or dest.endswith(("/", "/.", "/.."))
     if len(sources) + len(documents) > 1 and not into:
         raise PlanError(
             f"COPY of several sources needs a destination that ends in /: {dest!r}",
@@ -237,7 +243,17 @@ def _copy(state: StageState, instruction: ast.Copy, tree: Tree) -> None:
             span=instruction.span,
             hint=f"write {dest}/",
         )
-    shown = " ".join([*sources, *(f"<<{name}" for name, _ in documents), dest])
+    for name, _ in documents:
+        # In the sandbox of a name alone: a path here would lead out of the destination.
+        if "/" in name or name in ("", ".", ".."):
+            raise PlanError(
+                f"COPY <<{name}: a document is called what stands behind <<, so that cannot be a path",
+                code="copy/document",
+                span=instruction.span,
+                hint=f"write COPY <<EOF {posixpath.join(dest, posixpath.basename(name) or 'NAME')}",
+            )
+    flags = [f"--chown={chown}"] * bool(chown) + [f"--chmod={chmod}"] * bool(chmod)
+    shown = " ".join([*flags, *sources, *(f"<<{name}" for name, _ in documents), dest])
     state.steps.append(
         CopyStep(
             span=instruction.span,
@@ -246,12 +262,26 @@ def _copy(state: StageState, instruction: ast.Copy, tree: Tree) -> None:
             tree=tree,
             sources=sources,
             documents=documents,
-            dest=posixpath.normpath(posixpath.join(state.workdir, dest)),
+            dest=_absolute(state, dest),
             into_directory=into,
-            chown=state.expand(instruction.chown) if instruction.chown else "",
-            chmod=state.expand(instruction.chmod) if instruction.chmod else "",
+            chown=chown,
+            chmod=chmod,
         )
     )
+
+
+def _absolute(state: StageState, path: str) -> str:
+    # normpath keeps two slashes at the beginning.
+    return "/" + posixpath.normpath(posixpath.join("/", state.workdir, path)).lstrip("/")
+
+
+def _at(instruction: ast.Instruction, check: Callable[[], object]) -> None:
+    """Run `check`, and give what it raises the instruction's place."""
+    try:
+        check()
+    except PlanError as error:
+        error.span = instruction.span
+        raise
 
 
 def _document(state: StageState, doc: ast.Heredoc) -> bytes:
@@ -267,8 +297,7 @@ def _workdir(state: StageState, instruction: ast.Workdir) -> None:
     path = state.expand(instruction.path)
     if not path:
         raise PlanError("WORKDIR: the path is empty", code="workdir/empty", span=instruction.span)
-    full = posixpath.normpath(posixpath.join(state.workdir, path))
-    full = "/" + full.lstrip("/")
+    full = _absolute(state, path)
     state.config = replace(state.config, working_dir=full)
     state.steps.append(
         WorkdirStep(instruction.span, _line(instruction), f"WORKDIR {full}", full, state.config.user)
@@ -332,6 +361,7 @@ def _healthcheck(state: StageState, instruction: ast.Healthcheck) -> None:
 
 def _stopsignal(state: StageState, instruction: ast.Stopsignal) -> None:
     signal = state.expand(instruction.signal)
+    check_signal(signal, instruction.signal.span)
     state.set_config(instruction, f"STOPSIGNAL {signal}", stop_signal=signal)
 
 

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from posixpath import normpath
 
+_WILDCARD = re.compile(r"[*?[]")
+_ESCAPED = re.compile(r"\\.", re.DOTALL)
+
 
 def has_wildcard(pattern: str) -> bool:
-    """Return whether filepath.Match would treat `pattern` as more than a plain name."""
-    return any(c in pattern for c in "*?[\\")
+    """Return whether `pattern` is more than a plain name. As in BuildKit, `\\` alone makes no pattern: a file
+    may have one in its name."""
+    return _WILDCARD.search(_ESCAPED.sub("", pattern)) is not None
 
 
 @lru_cache(maxsize=1024)
@@ -26,7 +30,9 @@ def glob(pattern: str) -> re.Pattern[str]:
     while i < len(pattern):
         char = pattern[i]
         if char == "*":
-            out.append("[^/]*")
+            # Stars in a row are one, which keeps `re` from trying every way to part a name among them.
+            if not pattern.startswith("**", i):
+                out.append("[^/]*")
         elif char == "?":
             out.append("[^/]")
         elif char == "\\":
@@ -36,7 +42,7 @@ def glob(pattern: str) -> re.Pattern[str]:
             out.append(re.escape(pattern[i]))
         elif char == "[":
             i, piece = _bracket(pattern, i)
-            out.append(piece)
+            out.append("(?!/)" + piece)
         else:
             out.append(re.escape(char))
         i += 1
@@ -65,8 +71,8 @@ def _bracket(pattern: str, start: int) -> tuple[int, str]:
             ranges.append(f"{re.escape(low)}-{re.escape(high)}")
     body = "".join(ranges)
     if not body:
-        return i, r"[^/]" if negated else r"(?!)"
-    return i, f"(?!/)[{'^' if negated else ''}{body}]"
+        return i, "." if negated else "(?!)"
+    return i, f"[{'^' if negated else ''}{body}]"
 
 
 def _bracket_char(pattern: str, i: int) -> tuple[int, str]:
@@ -77,6 +83,9 @@ def _bracket_char(pattern: str, i: int) -> tuple[int, str]:
         if i >= len(pattern):
             raise ValueError("trailing backslash")
     return i + 1, pattern[i]
+
+
+_SPECIAL = re.compile(r"[*?\\[\]]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +147,8 @@ def _compile(pattern: str) -> _Rule | None:
     if pattern.startswith("!"):
         excluded = False
         pattern = pattern[1:].strip()
+        if not pattern:
+            raise ValueError("a ! with no pattern behind it")
     if not pattern:
         return None
     pattern = normpath(pattern)
@@ -149,7 +160,14 @@ def _compile(pattern: str) -> _Rule | None:
 
 
 def _ignore_regex(pattern: str) -> str:
-    """Translate as moby's patternmatcher compiles: `**` spans directories, a class is handed through."""
+    """Translate as moby's patternmatcher does: `**` spans directories, and a class may match a slash.
+
+    Raises ValueError where filepath.Match returns ErrBadPattern.
+    """
+    rest = pattern[2:]
+    if pattern.startswith("**") and rest and not _SPECIAL.search(rest):
+        # `**.log` is every path that ends so. With a wildcard in the rest, `**` stands for directories only.
+        return f".*{re.escape(rest)}\\Z" if rest[0] != "/" else f"(?:.*/)?{re.escape(rest[1:])}\\Z"
     out: list[str] = []
     i, end = 0, len(pattern)
     while i < end:
@@ -158,21 +176,20 @@ def _ignore_regex(pattern: str) -> str:
             i += 2
             if pattern.startswith("/", i):
                 i += 1
-            out.append(".*" if i >= end else "(.*/)?")
+            out.append(".*" if i >= end else "(?:.*/)?")
             continue
         if char == "*":
             out.append("[^/]*")
         elif char == "?":
             out.append("[^/]")
-        elif char == "\\" and i + 1 < end:
+        elif char == "\\":
             i += 1
+            if i == end:
+                raise ValueError(f"trailing backslash in {pattern!r}")
             out.append(re.escape(pattern[i]))
         elif char == "[":
-            close = pattern.find("]", i + 2)
-            if close < 0:
-                raise ValueError(f"unclosed [ in {pattern!r}")
-            out.append("[" + pattern[i + 1 : close].replace("\\", "\\\\").replace("[", "\\[") + "]")
-            i = close
+            i, piece = _bracket(pattern, i)
+            out.append(piece)
         else:
             out.append(re.escape(char))
         i += 1

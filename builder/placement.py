@@ -1,7 +1,7 @@
 """Copying selected files of a tree into a root filesystem: what COPY does, and what it leaves alone.
 
-The root filesystem is the descriptor of an overlay mount, so the kernel does the copy-up and the whiteouts,
-and openat2(2) with RESOLVE_IN_ROOT keeps every symbolic link in the destination inside of it.
+The root filesystem is the descriptor of an overlay mount, so the kernel does the copy-up and the whiteouts.
+Semantics as in BuildKit's copy (fsutil/copy).
 """
 
 from __future__ import annotations
@@ -12,12 +12,16 @@ import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from builder import linux
-from builder.errors import PlanError
-from builder.tree import Entry, Selection, Tree
+from builder.destination import destination, is_directory, open_directory
+from builder.errors import HostError, PlanError
+from builder.tree import Entry, Selection, Tree, kept_xattr
 
 _CHUNK = 1 << 20
 _SMALL = 1 << 16
+_DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# A fifo that took the place of a file must not make us wait.
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,50 +37,32 @@ class Placement:
     mode: Callable[[int], int] | None = None
 
 
-def place(tree: Tree, selections: Sequence[Selection], root_fd: int, placement: Placement) -> None:
-    """Copy `selections` out of `tree` to `placement.dest` below `root_fd`.
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A tree, and what of it is to be copied."""
+
+    tree: Tree
+    selections: tuple[Selection, ...]
+
+
+def place(source: Source, documents: Sequence[tuple[str, bytes]], root_fd: int, placement: Placement) -> None:
+    """Copy `source`, and write `documents` (name and content), to `placement.dest` below `root_fd`.
 
     A directory's contents are copied, a file goes into `dest` if that is a directory. Raises PlanError where
-    a directory would replace a file.
+    a directory would replace a file or the other way round, HostError if a file changes meanwhile.
     """
-    target = _Target(tree, root_fd, placement)
-    for selection in selections:
-        if selection.is_directory:
-            target.copy_directory(selection)
-        else:
-            target.copy_file(selection)
-    target.finish()
-
-
-def make_directory(root_fd: int, path: str, owner: tuple[int, int]) -> bool:
-    """Create `path` and its missing parents, 0755 and owned by `owner`, inside of `root_fd`; return
-    whether any was missing.
-    """
-    fd, created = _open_directory(root_fd, path, owner)
-    os.close(fd)
-    return created
-
-
-def write_file(
-    root_fd: int, path: str, data: bytes, mode: int, owner: tuple[int, int], into_directory: str | None
-) -> None:
-    """Write `data` to `path` inside of `root_fd`; with `into_directory`, to that name in the directory
-    `path`.
-    """
-    fd, name = _destination(root_fd, path, into_directory, owner)
+    target = _Target(source.tree, root_fd, placement)
     try:
-        _make_way(fd, name)
-        out = os.open(
-            name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd
-        )
-        try:
-            _write_all(out, data)
-            os.fchown(out, *owner)
-            os.fchmod(out, mode)
-        finally:
-            os.close(out)
+        for selection in source.selections:
+            if selection.is_directory:
+                target.copy_directory(selection)
+            else:
+                target.copy_file(selection)
+        for name, data in documents:
+            target.write_document(name, data)
+        target.set_times()
     finally:
-        os.close(fd)
+        target.close()
 
 
 class _Target:
@@ -85,121 +71,179 @@ class _Target:
         self.root_fd = root_fd
         self.placement = placement
         self.parent_owner = placement.owner or (0, 0)
-        self._links: dict[int, tuple[int, str]] = {}
-        self._times: list[tuple[int, str, int]] = []
-        self._open: list[int] = []
+        self._directory = -1
+        # Both by paths below `_directory`.
+        self._links: dict[tuple[int, int], tuple[str, int]] = {}
+        self._times: list[tuple[str, int]] = []
+
+    def close(self) -> None:
+        if self._directory >= 0:
+            os.close(self._directory)
+
+    def set_times(self) -> None:
+        """Set the times of the directories that were copied, when nothing is put into them any more."""
+        for path, mtime in reversed(self._times):
+            os.utime(path, ns=(mtime, mtime), dir_fd=self._directory, follow_symlinks=False)
 
     def copy_file(self, selection: Selection) -> None:
         entry = selection.entries[0]
-        into = os.path.basename(selection.origin) if self.placement.into_directory else None
-        fd, name = _destination(self.root_fd, self.placement.dest, into, self.parent_owner)
-        if into is None and _is_directory(fd, name):
-            os.close(fd)
-            base = os.path.basename(selection.origin)
-            fd, name = _destination(self.root_fd, self.placement.dest, base, self.parent_owner)
-        self._open.append(fd)
         source, source_name = self.tree.open_parent(entry.path)
+        fd, name = self._place_of(os.path.basename(selection.origin))
         try:
-            self._copy(entry, source, source_name, fd, name)
+            self._copy(entry, source, source_name, fd, name, name if fd == self._directory else "")
         finally:
             os.close(source)
+            self._release(fd)
+
+    def write_document(self, name: str, data: bytes) -> None:
+        assert "/" not in name and name not in ("", ".", ".."), "planning has seen to it"
+        fd, name = self._place_of(name)
+        try:
+            _make_way(fd, name)
+            out = os.open(name, _CREATE, 0o600, dir_fd=fd)
+            try:
+                _write_all(out, data)
+                os.fchown(out, *self.parent_owner)
+                os.fchmod(out, self.placement.mode(0o644) if self.placement.mode else 0o644)
+            finally:
+                os.close(out)
+        finally:
+            self._release(fd)
 
     def copy_directory(self, selection: Selection) -> None:
         origin = selection.entries[0]
-        fd, _ = _open_directory(self.root_fd, self.placement.dest, self.parent_owner, selection.source)
-        self._open.append(fd)
         skip = len(origin.path) + 1 if origin.path else 0
         # Entries come sorted, so the directories of the last one are mostly those of the next.
+        targets = _Cursor(self._into(selection.source))
         sources = _Cursor(self.tree.root_fd)
-        targets = _Cursor(fd)
         try:
             for entry in selection.entries[1:]:
-                directory, _, name = entry.path[skip:].rpartition("/")
-                source_dir = entry.path.rpartition("/")[0]
-                self._copy(
-                    entry, sources.at(source_dir), name, targets.at(directory), name, (fd, entry.path[skip:])
-                )
+                path = entry.path[skip:]
+                directory, _, name = path.rpartition("/")
+                source = sources.at(entry.path.rpartition("/")[0])
+                self._copy(entry, source, name, targets.at(directory), name, path)
         finally:
             sources.close()
             targets.close()
 
-    def finish(self) -> None:
-        """Set the times of the directories that were made, when nothing is put into them any more."""
-        for fd, path, mtime in reversed(self._times):
-            os.utime(path, ns=(mtime, mtime), dir_fd=fd, follow_symlinks=False)
-        for fd in self._open:
+    def _into(self, source: str | None = None) -> int:
+        """Return the open directory `dest`, made if it is missing. It stays open until `close`."""
+        if self._directory < 0:
+            self._directory = open_directory(self.root_fd, self.placement.dest, self.parent_owner, source)
+        return self._directory
+
+    def _place_of(self, base: str) -> tuple[int, str]:
+        """Return where a file called `base` goes: an open directory, to be released, and its name there."""
+        if self.placement.into_directory:
+            return self._into(), base
+        fd, name = destination(self.root_fd, self.placement.dest, self.parent_owner)
+        if not is_directory(fd, name):
+            return fd, name
+        os.close(fd)
+        return self._into(), base
+
+    def _release(self, fd: int) -> None:
+        if fd != self._directory:
             os.close(fd)
 
-    def _copy(
-        self,
-        entry: Entry,
-        source: int,
-        source_name: str,
-        fd: int,
-        name: str,
-        place: tuple[int, str] | None = None,
-    ) -> None:
-        kind = stat.S_IFMT(entry.mode)
-        if kind == stat.S_IFDIR:
-            self._copy_subdirectory(entry, fd, name, place or (fd, name))
+    def _copy(self, entry: Entry, source: int, source_name: str, fd: int, name: str, path: str) -> None:
+        """Copy one entry to `name` in `fd`. `path` is the same place below `dest`, "" if it is `dest`."""
+        if stat.S_ISDIR(entry.mode):
+            self._copy_subdirectory(entry, fd, name, path)
             return
-        if _is_directory(fd, name):
-            raise PlanError(
-                f"cannot copy the file {entry.path!r} onto a directory", code="copy/onto-directory"
-            )
+        if stat.S_ISSOCK(entry.mode):
+            return
         _make_way(fd, name)
-        if kind == stat.S_IFREG:
-            if self._linked(entry, fd, name):
-                return
-            _copy_bytes(source, source_name, fd, name, entry.size)
-        elif kind == stat.S_IFLNK:
-            os.symlink(os.readlink(source_name, dir_fd=source), name, dir_fd=fd)
-        elif kind == stat.S_IFSOCK:
+        if stat.S_ISREG(entry.mode):
+            if entry.nlink == 1 or not path or not self._linked(entry, fd, name):
+                self._copy_regular(entry, source, source_name, fd, name)
+                self._note_link(entry, fd, name, path)
             return
+        if stat.S_ISLNK(entry.mode):
+            os.symlink(os.readlink(source_name, dir_fd=source), name, dir_fd=fd)
         else:
             os.mknod(name, entry.mode, entry.rdev, dir_fd=fd)
-        self._copy_attributes(entry, source, source_name, fd, name)
+        self._set_attributes(entry, fd, name)
 
-    def _copy_subdirectory(self, entry: Entry, fd: int, name: str, place: tuple[int, str]) -> None:
+    def _copy_subdirectory(self, entry: Entry, fd: int, name: str, path: str) -> None:
         try:
             os.mkdir(name, 0o700, dir_fd=fd)
         except FileExistsError:
-            if not _is_directory(fd, name):
+            if not is_directory(fd, name):
                 raise PlanError(
-                    f"cannot copy the directory {entry.path!r} onto a file", code="copy/onto-file"
+                    f"cannot copy the directory {entry.path!r} onto what is no directory",
+                    code="copy/onto-file",
                 ) from None
-            # An existing directory keeps its mode and owner, as with BuildKit.
-            return
-        owner = self.placement.owner or (entry.uid, entry.gid)
-        os.chown(name, *owner, dir_fd=fd, follow_symlinks=False)
-        os.chmod(name, self._mode(entry), dir_fd=fd)
-        self._times.append((place[0], place[1], entry.mtime))
+        # Also where it is there already, as with BuildKit: only `dest` itself keeps what it has.
+        self._set_attributes(entry, fd, name)
+        self._times.append((path, entry.mtime))
 
-    def _linked(self, entry: Entry, fd: int, name: str) -> bool:
-        if entry.nlink == 1:
-            return False
-        first = self._links.get(entry.ino)
-        if first is None:
-            keep = os.dup(fd)
-            self._open.append(keep)
-            self._links[entry.ino] = (keep, name)
-            return False
-        os.link(first[1], name, src_dir_fd=first[0], dst_dir_fd=fd, follow_symlinks=False)
-        return True
+    def _set_attributes(self, entry: Entry, fd: int, name: str) -> None:
+        os.chown(name, *self._owner(entry), dir_fd=fd, follow_symlinks=False)
+        if not stat.S_ISLNK(entry.mode):
+            # After chown, which clears setuid and setgid.
+            os.chmod(name, self._mode(entry), dir_fd=fd)
+        os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=fd, follow_symlinks=False)
+
+    def _copy_regular(self, entry: Entry, source: int, source_name: str, fd: int, name: str) -> None:
+        src = os.open(source_name, _READ, dir_fd=source)
+        try:
+            out = os.open(name, _CREATE, 0o600, dir_fd=fd)
+            try:
+                if entry.size <= _SMALL:
+                    _pump(src, out)
+                else:
+                    _copy_range(src, out)
+                os.fchown(out, *self._owner(entry))
+                os.fchmod(out, self._mode(entry))
+                _copy_xattrs(src, out)
+                os.utime(out, ns=(entry.mtime, entry.mtime))
+            finally:
+                os.close(out)
+            status = os.fstat(src)
+            if (status.st_size, status.st_mtime_ns, status.st_ctime_ns) != (
+                entry.size,
+                entry.mtime,
+                entry.ctime,
+            ):
+                # The key was made of what it was: its record must not stand for something else.
+                raise HostError(
+                    f"{entry.path} in {self.tree.name} changed while it was copied",
+                    code="copy/changed",
+                    hint="build again, while nothing writes there",
+                )
+        finally:
+            os.close(src)
+
+    def _refuse_change(self, entry: Entry, status: os.stat_result) -> None:
+        now = (status.st_size, status.st_mtime_ns, status.st_ctime_ns)
+        if now != (entry.size, entry.mtime, entry.ctime):
+            # The key was made of what was there before: its record must not stand for something else.
+            raise HostError(
+                f"{entry.path} in {self.tree.name} changed while it was copied",
+                code="copy/changed",
+                hint="build again, while nothing writes there",
+            )
+
+    def _owner(self, entry: Entry) -> tuple[int, int]:
+        return self.placement.owner or (entry.uid, entry.gid)
 
     def _mode(self, entry: Entry) -> int:
         mode = stat.S_IMODE(entry.mode)
         return self.placement.mode(mode) if self.placement.mode else mode
 
-    def _copy_attributes(self, entry: Entry, source: int, source_name: str, fd: int, name: str) -> None:
-        owner = self.placement.owner or (entry.uid, entry.gid)
-        os.chown(name, *owner, dir_fd=fd, follow_symlinks=False)
-        if not stat.S_ISLNK(entry.mode):
-            # After chown, which clears setuid and setgid.
-            os.chmod(name, self._mode(entry), dir_fd=fd)
-        if stat.S_ISREG(entry.mode):
-            _copy_xattrs(source, source_name, fd, name)
-        os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=fd, follow_symlinks=False)
+    def _linked(self, entry: Entry, fd: int, name: str) -> bool:
+        """Make `name` another name of the copy of the same file, if there is one still."""
+        path, ino = self._links.get((entry.dev, entry.ino), ("", 0))
+        if not path or os.stat(path, dir_fd=self._directory, follow_symlinks=False).st_ino != ino:
+            return False
+        os.link(path, name, src_dir_fd=self._directory, dst_dir_fd=fd, follow_symlinks=False)
+        return True
+
+    def _note_link(self, entry: Entry, fd: int, name: str, path: str) -> None:
+        if entry.nlink > 1 and path:
+            ino = os.stat(name, dir_fd=fd, follow_symlinks=False).st_ino
+            self._links[entry.dev, entry.ino] = (path, ino)
 
 
 class _Cursor:
@@ -217,7 +261,7 @@ class _Cursor:
         here, fd = self._stack[-1]
         rest = path[len(here) + 1 :] if here else path
         for part in rest.split("/") if rest else ():
-            fd = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
+            fd = os.open(part, _DIRECTORY, dir_fd=fd)
             here = f"{here}/{part}" if here else part
             self._stack.append((here, fd))
         return fd
@@ -231,91 +275,6 @@ def _holds(directory: str, path: str) -> bool:
     return not directory or path == directory or path.startswith(directory + "/")
 
 
-def _destination(root_fd: int, path: str, into: str | None, owner: tuple[int, int]) -> tuple[int, str]:
-    """Return the open directory and the name to write to. A symbolic link at `path` to a file leads to
-    that file.
-    """
-    if into is not None:
-        return _open_directory(root_fd, path, owner)[0], into
-    parent, _, name = path.rstrip("/").rpartition("/")
-    fd, _ = _open_directory(root_fd, parent or "/", owner)
-    for _ in range(40):
-        try:
-            link = os.readlink(name, dir_fd=fd)
-        except OSError:
-            return fd, name
-        os.close(fd)
-        path = link if link.startswith("/") else f"{parent}/{link}"
-        if _leads_to_directory(root_fd, path):
-            return _open_directory(root_fd, path, owner)[0], "."
-        parent, _, name = path.rstrip("/").rpartition("/")
-        fd, _ = _open_directory(root_fd, parent or "/", owner)
-    os.close(fd)
-    raise PlanError(f"too many symbolic links at {path!r}", code="copy/links")
-
-
-def _leads_to_directory(root_fd: int, path: str) -> bool:
-    try:
-        fd = linux.openat2(
-            root_fd, path.lstrip("/") or ".", os.O_PATH | os.O_DIRECTORY, resolve=linux.RESOLVE_IN_ROOT
-        )
-    except OSError:
-        return False
-    os.close(fd)
-    return True
-
-
-def _open_directory(
-    root_fd: int, path: str, owner: tuple[int, int], source: str | None = None
-) -> tuple[int, bool]:
-    """Open the directory `path` inside of the root, making what is missing; tell whether the last part
-    was made.
-    """
-    parts = [part for part in path.split("/") if part not in ("", ".")]
-    fd = linux.openat2(root_fd, ".", os.O_RDONLY | os.O_DIRECTORY, resolve=linux.RESOLVE_IN_ROOT)
-    created = False
-    for depth in range(1, len(parts) + 1):
-        here = "/".join(parts[:depth])
-        try:
-            below = _open_in_root(root_fd, here)
-            created = False
-        except FileNotFoundError:
-            _make_directory(fd, parts[depth - 1], owner, here)
-            below = _open_in_root(root_fd, here)
-            created = True
-        except NotADirectoryError:
-            os.close(fd)
-            what = (
-                f"cannot copy the directory {source!r} onto it"
-                if source
-                else "it would have to be a directory"
-            )
-            raise PlanError(f"/{here} is a file: {what}", code="copy/onto-file") from None
-        os.close(fd)
-        fd = below
-    return fd, created
-
-
-def _open_in_root(root_fd: int, path: str) -> int:
-    return linux.openat2(root_fd, path, os.O_RDONLY | os.O_DIRECTORY, resolve=linux.RESOLVE_IN_ROOT)
-
-
-def _make_directory(fd: int, name: str, owner: tuple[int, int], path: str) -> None:
-    try:
-        os.mkdir(name, 0o755, dir_fd=fd)
-    except FileExistsError:
-        raise PlanError(f"/{path} is a symbolic link that leads nowhere", code="copy/dangling") from None
-    os.chown(name, *owner, dir_fd=fd, follow_symlinks=False)
-    os.chmod(name, 0o755, dir_fd=fd)
-
-
-def _is_directory(fd: int, name: str) -> bool:
-    try:
-        return stat.S_ISDIR(os.stat(name, dir_fd=fd, follow_symlinks=False).st_mode)
-    except FileNotFoundError:
-        return False
-
-
 def _make_way(fd: int, name: str) -> None:
     try:
         os.unlink(name, dir_fd=fd)
@@ -325,23 +284,6 @@ def _make_way(fd: int, name: str) -> None:
         raise PlanError(
             f"cannot write the file {name!r} onto a directory", code="copy/onto-directory"
         ) from None
-
-
-def _copy_bytes(source: int, source_name: str, fd: int, name: str, size: int) -> None:
-    src = os.open(source_name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source)
-    try:
-        out = os.open(
-            name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600, dir_fd=fd
-        )
-        try:
-            if size <= _SMALL:
-                _pump(src, out)
-            else:
-                _copy_range(src, out)
-        finally:
-            os.close(out)
-    finally:
-        os.close(src)
 
 
 def _copy_range(src: int, out: int) -> None:
@@ -368,27 +310,12 @@ def _write_all(out: int, data: bytes) -> None:
         view = view[os.write(out, view) :]
 
 
-def _copy_xattrs(source: int, source_name: str, fd: int, name: str) -> None:
-    src = os.open(source_name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=source)
+def _copy_xattrs(src: int, out: int) -> None:
     try:
-        names = [n for n in os.listxattr(src) if kept_xattr(n)]
-        if not names:
-            return
-        out = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
-        try:
-            for attribute in names:
-                os.setxattr(out, attribute, os.getxattr(src, attribute))
-        finally:
-            os.close(out)
+        names = [name for name in os.listxattr(src) if kept_xattr(name)]
     except OSError as error:
         if error.errno != errno.EOPNOTSUPP:
             raise
-    finally:
-        os.close(src)
-
-
-def kept_xattr(name: str) -> bool:
-    """Return whether COPY takes the extended attribute along: those that a layer can carry."""
-    return name == "security.capability" or (
-        name.startswith("user.") and not name.startswith("user.overlay.")
-    )
+        return
+    for name in names:
+        os.setxattr(out, name, os.getxattr(src, name))

@@ -14,10 +14,13 @@ from builder.errors import PlanError
 from builder.instructions import StageState, apply, initial_config
 from builder.scope import Scope, build_arguments, global_scope
 from builder.steps import Base, ImageBase, Plan, PlannedStage, RecipeBase, Scratch, StageBase, Tree
+from cache.errors import FormatError
 from cache.oci.platform import Platform
 from cache.oci.spec import ImageConfig
 from grammar.ast import Copy, From, Instruction, Recipe, Stage, Word
 from grammar.source import Span
+from grammar.suggest import did_you_mean
+from grammar.validate import find_stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +76,7 @@ def outline(recipe: Recipe, options: PlanOptions) -> Outline:
     """Return what `options.target` needs. Raises PlanError: no such stage, a cycle."""
     scope = global_scope(recipe, options.platform, options.build_platform, options.arguments)
     target = _find_target(recipe, options.target)
-    outlined: dict[int, OutlinedStage] = {}
-    order: list[int] = []
-    _visit(recipe, scope, options, target, outlined, order, [])
-    return Outline(recipe, tuple(outlined[index] for index in order), scope)
+    return Outline(recipe, _needed(recipe, scope, options, target), scope)
 
 
 def plan(outline: Outline, options: PlanOptions, bases: Mapping[Base, ImageConfig]) -> Plan:
@@ -130,69 +130,61 @@ def _stage_state(
         return states[outlined.base.index].child(outlined.name)
     scratch = isinstance(outlined.base, Scratch)
     image = initial_config(outlined.platform) if scratch else bases[outlined.base]
+    if image.config.on_build:
+        raise PlanError(
+            "the base has ONBUILD triggers, which this version cannot run",
+            code="recipe/unsupported",
+            span=outlined.stage.from_.span,
+        )
     return StageState.start(outlined.name, image, scope, dict(options.arguments), escape)
 
 
 def _find_target(recipe: Recipe, target: str | None) -> int:
     if target is None:
         return len(recipe.stages) - 1
-    index = _find_stage(recipe, target)
-    if index is None:
+    stage = find_stage(recipe.stages, target)
+    if stage is None:
         names = [stage_name(stage) for stage in recipe.stages]
         raise PlanError(
             f"no stage {target!r} in {recipe.source}",
             code="stage/unknown",
-            hint=_nearest(target, names) or f"its stages: {', '.join(names)}",
+            hint=did_you_mean(target.lower(), names) or f"its stages: {', '.join(names)}",
         )
-    return index
+    return stage.index
 
 
-def _find_stage(recipe: Recipe, name: str) -> int | None:
-    wanted = name.lower()
-    for stage in recipe.stages:
-        if stage.name == wanted:
-            return stage.index
-    if wanted.isdecimal() and int(wanted) < len(recipe.stages):
-        return int(wanted)
-    return None
+def _needed(recipe: Recipe, scope: Scope, options: PlanOptions, target: int) -> tuple[OutlinedStage, ...]:
+    """Return what stage `target` needs, depth first, so that each stage comes after those that it needs.
+
+    With a stack of its own: a recipe may have more stages than the interpreter has frames.
+    """
+    done: dict[int, OutlinedStage] = {}
+    opened = {target: _outlined(recipe, scope, options, target)}
+    while opened:
+        index, outlined = next(reversed(opened.items()))
+        missing = next((needed for needed in outlined.needs if needed not in done), None)
+        if missing is None:
+            done[index] = outlined
+            del opened[index]
+        elif missing in opened:
+            path = [*opened, missing]
+            names = " -> ".join(stage_name(recipe.stages[i]) for i in path[path.index(missing) :])
+            raise PlanError(
+                f"stages need each other in a circle: {names}",
+                code="stage/cycle",
+                span=recipe.stages[missing].from_.span,
+            )
+        else:
+            opened[missing] = _outlined(recipe, scope, options, missing)
+    return tuple(done.values())
 
 
-def _nearest(word: str, names: list[str]) -> str | None:
-    import difflib
-
-    near = difflib.get_close_matches(word.lower(), names, n=1)
-    return f"Did you mean {near[0]}?" if near else None
-
-
-def _visit(
-    recipe: Recipe,
-    scope: Scope,
-    options: PlanOptions,
-    index: int,
-    outlined: dict[int, OutlinedStage],
-    order: list[int],
-    path: list[int],
-) -> None:
-    """Depth first, so that `order` has each stage after those that it needs."""
-    if index in outlined:
-        return
+def _outlined(recipe: Recipe, scope: Scope, options: PlanOptions, index: int) -> OutlinedStage:
     stage = recipe.stages[index]
-    if index in path:
-        names = " -> ".join(stage_name(recipe.stages[i]) for i in [*path[path.index(index) :], index])
-        raise PlanError(
-            f"stages need each other in a circle: {names}", code="stage/cycle", span=stage.from_.span
-        )
     base, platform = _base(recipe, scope, options, stage)
-    found: list[tuple[Instruction, Tree]] = []
-    for instruction in stage.instructions:
-        tree = _tree(recipe, stage, instruction, platform)
-        if tree is not None:
-            found.append((instruction, tree))
-    result = OutlinedStage(stage, base, platform, tuple(found))
-    for needed in result.needs:
-        _visit(recipe, scope, options, needed, outlined, order, [*path, index])
-    outlined[index] = result
-    order.append(index)
+    trees = ((each, _tree(recipe, stage, each, platform)) for each in stage.instructions)
+    found = tuple((each, tree) for each, tree in trees if tree is not None)
+    return OutlinedStage(stage, base, platform, found)
 
 
 def _base(recipe: Recipe, scope: Scope, options: PlanOptions, stage: Stage) -> tuple[Base, Platform]:
@@ -208,15 +200,22 @@ def _base(recipe: Recipe, scope: Scope, options: PlanOptions, stage: Stage) -> t
         )
     platform = options.platform
     if from_.platform is not None:
-        text = scope.expand(from_.platform, escape)
-        if text:
-            platform = Platform.parse(text)
+        platform = _platform(scope.expand(from_.platform, escape), from_.platform.span) or platform
     if name == "scratch":
         return Scratch(), platform
-    for earlier in recipe.stages[: stage.index]:
+    # By name only, and of two the later one: as BuildKit has it.
+    for earlier in reversed(recipe.stages[: stage.index]):
         if earlier.name == name.lower():
             return StageBase(earlier.index), platform
     return image_or_recipe(name, platform, _transport_options(from_, scope, escape), from_), platform
+
+
+def _platform(text: str, span: Span) -> Platform | None:
+    try:
+        return Platform.parse(text) if text else None
+    except FormatError as error:
+        message = f"--platform: {error.message}"
+        raise PlanError(message, code="from/platform", hint=error.hint, span=span) from None
 
 
 def image_or_recipe(
@@ -245,13 +244,13 @@ def _tree(recipe: Recipe, stage: Stage, instruction: Instruction, platform: Plat
     if not isinstance(instruction, Copy) or instruction.from_ is None:
         return None
     name: Word = instruction.from_
-    index = _find_stage(recipe, name.text)
-    if index == stage.index:
+    found = find_stage(recipe.stages, name.text)
+    if found is stage:
         raise PlanError(
             f"COPY --from={name.text}: a stage cannot copy from itself", code="stage/cycle", span=name.span
         )
-    if index is not None:
-        return StageBase(index)
+    if found is not None:
+        return StageBase(found.index)
     if name.text.isdecimal():
         raise PlanError(
             f"COPY --from={name.text}: there is no stage {name.text}", code="stage/unknown", span=name.span

@@ -80,8 +80,9 @@ def read_recipe(path: str) -> bytes:
         raise UsageError(f"cannot read {path}: {error.strerror}", code="recipe/unreadable") from None
     with open(fd, "rb") as file:
         status = os.fstat(fd)
-        if stat.S_ISDIR(status.st_mode):
-            raise UsageError(f"{path} is a directory, not a recipe", code="recipe/unreadable")
+        if not stat.S_ISREG(status.st_mode):
+            kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
+            raise UsageError(f"{path} is {kind}, and so no recipe", code="recipe/unreadable")
         if status.st_size > MAX_BYTES:
             raise UsageError(f"{path} is too large for a recipe", code="recipe/too-large")
         return file.read(MAX_BYTES)

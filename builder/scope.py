@@ -45,6 +45,12 @@ class Scope:
         return tuple(out)
 
 
+def split_variable(pair: str) -> tuple[str, str]:
+    """Return name and value of an entry of a config's Env. An image may have one without `=`: it is empty."""
+    name, _, value = pair.partition("=")
+    return name, value
+
+
 def build_arguments(arguments: Iterable[tuple[str, str]]) -> set[str]:
     """Return the names among `arguments` that need an ARG."""
     return {name for name, _ in arguments} - PROXY_ARGUMENTS

@@ -11,10 +11,11 @@ from builder.fingerprint import FileDigests, Fingerprint, fingerprint
 from builder.keys import Part
 from builder.patterns import IgnoreRules, read_ignore_file
 from builder.steps import CopyStep
-from builder.tree import Entry, Selection, Tree
+from builder.tree import Entry, Tree
 from cache.records import encode_parts
 
 if TYPE_CHECKING:
+    from builder.placement import Source
     from cache.oci.digest import ChainID
     from cache.store import Store
 
@@ -74,10 +75,12 @@ class Sources:
         parts = [(source, self._digest(source, chain_id)) for source in step.sources]
         return (*parts, *((f"<<{name}", _document_digest(data)) for name, data in step.documents))
 
-    def select(self, step: CopyStep, chain_id: ChainID | None) -> tuple[Tree, tuple[Selection, ...]]:
+    def select(self, step: CopyStep, chain_id: ChainID | None) -> Source:
         """Return the tree that `step` reads, and what its sources select of it."""
+        from builder.placement import Source
+
         tree = self.context if chain_id is None else self.stage(chain_id)
-        return tree, tuple(selection for source in step.sources for selection in tree.select(source))
+        return Source(tree, tuple(found for source in step.sources for found in tree.select(source)))
 
     def _digest(self, source: str, chain_id: ChainID | None) -> str:
         if chain_id is None:
@@ -114,7 +117,13 @@ def open_context(directory: str, recipe: str) -> Tree:
         raise UsageError(
             f"cannot open the context {directory}: {error.strerror}", code="context/unreadable"
         ) from None
-    return Tree(fd, name=f"the context {directory}", rules=ignore_rules(directory, recipe))
+    return Tree(
+        fd,
+        name=f"the context {directory}",
+        rules=ignore_rules(directory, recipe),
+        hint="sources are relative to the context (the recipe's own directory, unless one is given), "
+        "and .. leads no further than to its top",
+    )
 
 
 def ignore_files(directory: str, recipe: str) -> tuple[str, str]:

@@ -185,9 +185,9 @@ class StageRun:
 
     def _exec_test(self, step: TestStep, line: StepLine, staging: Staging) -> None:
         from builder.executor import ExecRequest
-        from builder.scope import DEFAULT_PATH
+        from builder.scope import DEFAULT_PATH, split_variable
 
-        env = dict(pair.split("=", 1) for pair in step.config.env)
+        env = dict(split_variable(pair) for pair in step.config.env)
         env.setdefault("PATH", DEFAULT_PATH)
         request = ExecRequest(
             argv=step.argv,
@@ -218,25 +218,20 @@ class StageRun:
 
     def _copy(self, step: CopyStep, tree_id: ChainID | None, staging: Staging) -> None:
         from builder.accounts import resolve_owner
-        from builder.placement import Placement, place, write_file
+        from builder.placement import Placement, place
 
         mode = parse_chmod(step.chmod) if step.chmod else None
-        tree, selections = self._sources.select(step, tree_id)
+        source = self._sources.select(step, tree_id)
         with self._writable(staging) as root_fd:
             owner = resolve_owner(root_fd, step.chown) if step.chown else None
             if owner is None and tree_id is None:
                 # Who owns a file in the context is nobody in the image.
                 owner = (0, 0)
-            place(tree, selections, root_fd, Placement(step.dest, step.into_directory, owner, mode))
-            for name, data in step.documents:
-                bits = mode(0o644) if mode else 0o644
-                write_file(
-                    root_fd, step.dest, data, bits, owner or (0, 0), name if step.into_directory else None
-                )
+            place(source, step.documents, root_fd, Placement(step.dest, step.into_directory, owner, mode))
 
     def _workdir(self, step: WorkdirStep, staging: Staging) -> None:
         from builder.accounts import resolve_owner
-        from builder.placement import make_directory
+        from builder.destination import make_directory
 
         with self._writable(staging) as root_fd:
             make_directory(root_fd, step.path, resolve_owner(root_fd, step.user))

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from builder.errors import HostError, PlanError, StepFailed
+from builder.scope import split_variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -93,7 +94,7 @@ def run_suite(
     spec = {
         "lower": lower,
         "staging": staging.path,
-        "env": [pair.split("=", 1) for pair in step.config.env],
+        "env": [split_variable(pair) for pair in step.config.env],
         "user": step.config.user,
         "workdir": step.config.working_dir or "/",
     }

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
 from typing import NamedTuple
 
 from builder.errors import PlanError
@@ -28,6 +27,7 @@ class Entry(NamedTuple):
     gid: int
     nlink: int
     rdev: int
+    dev: int
 
 
 class Selection(NamedTuple):
@@ -49,10 +49,16 @@ class Selection(NamedTuple):
 class Tree:
     """A directory tree below an open descriptor, seen through ignore rules."""
 
-    def __init__(self, root_fd: int, *, name: str, rules: IgnoreRules | None = None) -> None:
+    def __init__(
+        self, root_fd: int, *, name: str, rules: IgnoreRules | None = None, hint: str | None = None
+    ) -> None:
+        """`hint` is what to say to somebody who asks for what is not there."""
         self.root_fd = root_fd
         self.name = name
+        self._hint = hint
         self.rules = rules or IgnoreRules(())
+        # What a key was made of is what is copied, though the files may change in between.
+        self._selected: dict[str, tuple[Selection, ...]] = {}
         self._listed: dict[str, tuple[Entry, ...]] = {}
         self.seen: dict[str, Entry | None] = {}
         """Every path that was looked at, with what was there: what an answer out of this tree depends on."""
@@ -67,22 +73,25 @@ class Tree:
         A leading `/` and `..` stay inside of the tree. Raises PlanError if a plain name is not there; a
         pattern that matches nothing gives ().
         """
+        known = self._selected.get(source)
+        if known is None:
+            known = self._selected[source] = self._select(source)
+        return known
+
+    def _select(self, source: str) -> tuple[Selection, ...]:
         parts = _clean(source)
         if not any(has_wildcard(part) for part in parts):
             origin = "/".join(parts)
             entry = self._resolve(origin)
-            if entry is None or self._ignored(origin, entry):
+            entries = self._visible(origin, entry)
+            if not entries:
                 raise self._missing(source, entry is not None)
-            return (Selection(source, origin, self._below(entry)),)
-        try:
-            origins = list(self._expand("", parts))
-        except ValueError as error:
-            raise PlanError(f"bad pattern {source!r}: {error}", code="copy/pattern") from None
+            return (Selection(source, origin, entries),)
         found: list[Selection] = []
-        for origin in sorted(origins, key=os.fsencode):
-            entry = self._resolve(origin)
-            if entry is not None and not self._ignored(origin, entry):
-                found.append(Selection(source, origin, self._below(entry)))
+        for origin in sorted(self._matches(source, parts), key=os.fsencode):
+            entries = self._visible(origin, self._resolve(origin))
+            if entries:
+                found.append(Selection(source, origin, entries))
         return tuple(found)
 
     def open_parent(self, path: str) -> tuple[int, str]:
@@ -113,7 +122,7 @@ class Tree:
         return PlanError(
             f"{source!r} is not in {self.name}",
             code="copy/missing",
-            hint="sources are relative to the context: the recipe's own directory, unless one is given",
+            hint=self._hint,
         )
 
     def _resolve(self, path: str) -> Entry | None:
@@ -170,26 +179,38 @@ class Tree:
         finally:
             os.close(parent)
 
-    def _ignored(self, path: str, entry: Entry) -> bool:
-        if not path or not self.rules.ignores(path):
-            return False
-        # A directory that is ignored is still there for what an exception brings back below it.
-        return not (stat.S_ISDIR(entry.mode) and self.rules.has_exceptions)
+    def _visible(self, origin: str, entry: Entry | None) -> tuple[Entry, ...]:
+        """Return `entry`, that `origin` leads to, and what is below it, () if the ignore rules hide it."""
+        if entry is None:
+            return ()
+        # Neither the name nor, through a symbolic link, what it leads to may be ignored.
+        ignored = any(path and self.rules.ignores(path) for path in {origin, entry.path})
+        if not ignored:
+            return self._below(entry)
+        if not stat.S_ISDIR(entry.mode) or not self.rules.has_exceptions:
+            return ()
+        # A directory that is ignored is there for what an exception brings back below it, and only then.
+        entries = self._below(entry)
+        return entries if len(entries) > 1 else ()
 
-    def _expand(self, base: str, parts: list[str]) -> Iterator[str]:
-        if not parts:
-            yield base
-            return
-        head, rest = parts[0], parts[1:]
-        if not has_wildcard(head):
-            path = f"{base}/{head}" if base else head
-            if self._lstat(path) is not None:
-                yield from self._expand(path, rest)
-            return
-        pattern = glob(head)
-        for name in self._names(base):
-            if pattern.match(name):
-                yield from self._expand(f"{base}/{name}" if base else name, rest)
+    def _matches(self, source: str, parts: list[str]) -> list[str]:
+        """Return the paths that match the pattern. Symbolic links are followed before the first wildcard
+        only."""
+        plain = next(i for i, part in enumerate(parts) if has_wildcard(part))
+        start = self._resolve("/".join(parts[:plain]))
+        try:
+            patterns = [glob(part) for part in parts[plain:]]
+        except ValueError as error:
+            raise PlanError(f"bad pattern {source!r}: {error}", code="copy/pattern") from None
+        found = [] if start is None else [start.path]
+        for pattern in patterns:
+            found = [
+                f"{base}/{name}" if base else name
+                for base in found
+                for name in self._names(base)
+                if pattern.match(name)
+            ]
+        return found
 
     def _names(self, path: str) -> list[str]:
         self._lstat(path)
@@ -235,8 +256,10 @@ class Tree:
                 path = lead + item.name
                 ignored, matched = rules.match(path, state) if rules else (False, state)
                 if not item.is_dir(follow_symlinks=False):
-                    if not ignored:
-                        found.append(_entry(path, item.stat(follow_symlinks=False)))
+                    entry = _entry(path, item.stat(follow_symlinks=False))
+                    # No layer has sockets.
+                    if not ignored and not stat.S_ISSOCK(entry.mode):
+                        found.append(entry)
                         any_kept = True
                     continue
                 if ignored and not rules.has_exceptions:
@@ -257,6 +280,13 @@ class Tree:
             os.close(below)
 
 
+def kept_xattr(name: str) -> bool:
+    """Return whether COPY takes the extended attribute along: those that a layer can carry."""
+    return name == "security.capability" or (
+        name.startswith("user.") and not name.startswith("user.overlay.")
+    )
+
+
 def _entry(path: str, status: os.stat_result) -> Entry:
     return Entry(
         path,
@@ -269,6 +299,7 @@ def _entry(path: str, status: os.stat_result) -> Entry:
         status.st_gid,
         status.st_nlink,
         status.st_rdev,
+        status.st_dev,
     )
 
 
