@@ -3,7 +3,7 @@
 
 def test_it_runs_as_its_own_user(host):
     assert host.user().name == "notes"
-    assert host.user().uid == 10001
+    assert host.user().uid == 901
     assert host.user("notes").shell == "/usr/sbin/nologin"
 
 

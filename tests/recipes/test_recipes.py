@@ -216,7 +216,7 @@ def test_tests_of_a_recipe_were_run(java: Built) -> None:
 def test_the_python_service_keeps_links(recipes: Recipes, python: Built, tmp_path: object) -> None:
     """Its database outlives the container where a volume is given for it."""
     data = str(tmp_path)
-    os.chown(data, 10002, 10002)
+    os.chown(data, 902, 902)
     with recipes.service("links", "-v", f"{data}:/data") as base:
         status, answer = ask(base + "/", body=b"https://www.debian.org/")
         slug = json.loads(answer)["slug"]
