@@ -103,7 +103,8 @@ class Tree:
         """Return an open descriptor of the directory `path`, none of whose components may be a symbolic
         link.
         """
-        fd = os.dup(self.root_fd)
+        # Opened anew: the descriptor of a mount that is mounted nowhere cannot be read from.
+        fd = os.open(".", _DIR_FLAGS, dir_fd=self.root_fd)
         for part in path.split("/") if path else ():
             try:
                 below = os.open(part, _DIR_FLAGS, dir_fd=fd)
