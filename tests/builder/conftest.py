@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from builder.sandbox import Sandbox
+from tests.build_fixtures.project import Project
+from tests.command_fixtures.pybuild import BOX, Pybuild, write_box
 from tests.sandbox_fixtures.scene import Scene, make_root
 
 
@@ -30,3 +33,30 @@ def sandbox() -> Iterator[Sandbox]:
 def scene(sandbox: Sandbox, busybox_root: str, tmp_path: Path) -> Scene:
     """Runs commands on the root of busybox."""
     return Scene(sandbox, busybox_root, str(tmp_path))
+
+
+@pytest.fixture(scope="session")
+def box_store(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A store with the image `box`, and the context that it was built on beside it. Tests take copies."""
+    directory = tmp_path_factory.mktemp("box")
+    (directory / "context").mkdir()
+    write_box(str(directory / "context"))
+    pybuild = Pybuild(str(directory / "store"), str(directory / "context"))
+    pybuild.build(BOX, "-t", "box", SOURCE_DATE_EPOCH="1700000000")
+    return str(directory)
+
+
+@pytest.fixture
+def pybuild(box_store: str, tmp_path: Path) -> Pybuild:
+    """pybuild on a store that has the image `box`, in a directory of its own."""
+    subprocess.run(["cp", "-a", f"{box_store}/store", str(tmp_path / "store")], check=True)
+    (tmp_path / "context").mkdir()
+    return Pybuild(str(tmp_path / "store"), str(tmp_path / "context"))
+
+
+@pytest.fixture
+def project(sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    """A context, a base of busybox and a store, in which real builds run."""
+    for name in ("SOURCE_DATE_EPOCH", "PYBUILD_ROOT"):
+        monkeypatch.delenv(name, raising=False)
+    return Project(str(tmp_path), sandbox)
