@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from cache.scratch import Scratch
 
 _ID = re.compile(r"[0-9a-f]{64}")
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]+")
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -69,7 +69,7 @@ class ContainerStore:
             raise StoreError(
                 f"not a name for a container: {container.name!r}",
                 code="container/name",
-                hint="letters, digits, and after the first also `_`, `.` and `-`; two at least",
+                hint="letters and digits, and after the first also `_`, `.` and `-`",
             )
         self.sweep()
         path = f"{self._path}/{container.id}"

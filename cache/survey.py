@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from cache.layerfiles import short_name
@@ -43,9 +43,14 @@ def survey(store: Store, keep: Iterable[ChainID] = ()) -> Survey:
     """Look at `store`; `keep` names chains that are needed beside those of named images and of containers."""
     store.layers.complete_index()
     layers = {layer.chain_id: layer for layer in store.layers.entries()}
-    images = tuple(images_in(store.images))
+    containers = store.containers.all()
+    # A container's image, too, is needed without a name: a commit of the container begins with it.
+    held = {container.image for container in containers}
+    images = tuple(
+        replace(image, named=image.named or image.image_id in held) for image in images_in(store.images)
+    )
     roots = [image.chain_id for image in images if image.named and image.chain_id is not None]
-    roots += [ChainID(each.chain_id) for each in store.containers.all() if each.chain_id]
+    roots += [ChainID(each.chain_id) for each in containers if each.chain_id]
     needed = _with_below(layers, [*roots, *keep])
     records: dict[ChainID, list[str]] = {}
     used = _times(store, layers, images, records)
