@@ -17,6 +17,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+FLOOR = "python3 -I -c pass"
+
 _HYPERFINE = ("hyperfine", "-N", "--runs", "1", "--style", "none")
 """-N: no shell between hyperfine and the command, whose start would be timed as well."""
 
@@ -72,7 +74,7 @@ def _once(subject: Subject, number: int) -> float:
 def python_floor() -> Subject:
     """The start of the interpreter itself, under no version manager: no Python program takes less."""
     python = os.path.realpath(sys.executable)
-    return Subject("python", lambda number: [python, "-I", "-c", "pass"], {})
+    return Subject(FLOOR, lambda number: [python, "-I", "-c", "pass"], {})
 
 
 def lstat_pass(directory: str) -> float:

@@ -32,8 +32,8 @@ class Peer(Protocol):
     def set_up(self, directory: str, base: str) -> None:
         """Make a store in the new directory `directory`, and put the OCI archive `base` into it as BASE."""
 
-    def build(self, context: str, tag: str, arguments: dict[str, str]) -> list[str]:
-        """Return the command that builds `context`/Dockerfile in cached layers, with build `arguments`."""
+    def build(self, recipe: str, tag: str, arguments: dict[str, str]) -> list[str]:
+        """Return the command that builds `recipe`, in cached layers, its directory being the context."""
 
     def tear_down(self) -> None:
         """Leave nothing behind that would keep the store's directory from being removed."""
@@ -46,10 +46,10 @@ def _first_line(*command: str) -> str | None:
     return done.stdout.splitlines()[0]
 
 
-def _with_arguments(command: list[str], arguments: dict[str, str], context: str) -> list[str]:
+def _with_arguments(command: list[str], arguments: dict[str, str], recipe: str) -> list[str]:
     for name, value in arguments.items():
         command += ["--build-arg", f"{name}={value}"]
-    return [*command, context]
+    return [*command, "-f", recipe, os.path.dirname(recipe)]
 
 
 @dataclass(slots=True)
@@ -73,18 +73,16 @@ class Pybuild:
     def set_up(self, directory: str, base: str) -> None:
         self.environment = {"PYBUILD_ROOT": directory, "PYTHONPATH": REPOSITORY}
         environment = {**os.environ, **self.environment}
-        subprocess.run([*self.command(), "load", "--input", base], check=True, env=environment)
-        # The archive's reference is the name, or is given here.
-        subprocess.run(
-            [*self.command(), "tag", BASE, BASE], check=True, env=environment, stdout=subprocess.DEVNULL
-        )
+        load = [*self.command(), "load", "--quiet", base]
+        loaded = subprocess.run(load, check=True, env=environment, stdout=subprocess.PIPE, text=True)
+        subprocess.run([*self.command(), "tag", loaded.stdout.strip(), BASE], check=True, env=environment)
 
     def tear_down(self) -> None:
         """Nothing of a build outlives it."""
 
-    def build(self, context: str, tag: str, arguments: dict[str, str]) -> list[str]:
-        command = [*self.command(), "build", "--progress", "plain", "-t", tag, "-f", f"{context}/Dockerfile"]
-        return _with_arguments(command, arguments, context)
+    def build(self, recipe: str, tag: str, arguments: dict[str, str]) -> list[str]:
+        command = [*self.command(), "build", "--progress", "plain", "-t", tag]
+        return _with_arguments(command, arguments, recipe)
 
 
 @dataclass(slots=True)
@@ -135,7 +133,7 @@ class Buildah:
         environment = {**os.environ, **self.environment}
         subprocess.run(["buildah", "rm", "--all"], check=True, env=environment, stdout=subprocess.DEVNULL)
 
-    def build(self, context: str, tag: str, arguments: dict[str, str]) -> list[str]:
+    def build(self, recipe: str, tag: str, arguments: dict[str, str]) -> list[str]:
         command = [
             "buildah",
             "build",
@@ -146,7 +144,7 @@ class Buildah:
             self.isolation,
             "--pull-never",
         ]
-        return _with_arguments([*command, "-t", tag, "-f", f"{context}/Dockerfile"], arguments, context)
+        return _with_arguments([*command, "-t", tag], arguments, recipe)
 
 
 PEERS: tuple[Peer, ...] = (Pybuild(), Buildah("oci"), Buildah("chroot"))

@@ -12,11 +12,16 @@ from measure import Times
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One workload's times by peer. `lstat` is the time of an lstat pass over its context, in seconds."""
+    """One workload's times by peer.
+
+    `floor`: those of a Python that does nothing; `lstat`: of an lstat pass over the context, in seconds.
+    """
 
     title: str
     goal: str
+    runs_steps: bool
     times: dict[str, Times]
+    floor: Times
     lstat: float
 
 
@@ -33,27 +38,26 @@ def machine() -> str:
     return f"{model}, {cores} cores, {memory:.0f} GiB, Linux {platform.release()}"
 
 
-def markdown(results: Iterable[Result], versions: dict[str, str], floor: Times, rounds: int) -> str:
+def markdown(results: Iterable[Result], versions: dict[str, str], rounds: int) -> str:
     """Return the report. Times are medians over `rounds` rounds; a ratio is a peer's time by pybuild's."""
     lines = [
         "# Measured",
         "",
         "Written by `make bench`; nothing here is typed by hand. Whole commands from start to exit, timed by",
-        f"hyperfine, one run of each in turn for {rounds} rounds; medians. A ratio is the other's time",
-        "divided by pybuild's.",
+        f"hyperfine, one run of each in turn for {rounds} rounds. A ratio is the other's median by pybuild's.",
         "",
         f"Machine: {machine()}.",
         "",
     ]
     lines += [f"- {name}: {version}" for name, version in versions.items()]
     for result in results:
-        lines += ["", f"## {result.title[0].upper()}{result.title[1:]}", ""]
+        lines += ["", f"## {result.title}", ""]
         lines += _table(result)
         ours = result.times.get("pybuild")
-        if ours is not None:
-            lines += ["", _against_the_floor(ours, floor, result.lstat)]
+        if ours is not None and not result.runs_steps:
+            lines += ["", _against_the_floor(ours, result)]
         if result.goal:
-            lines += ["", f"Goal: {result.goal} of buildah's time."]
+            lines += ["", f"Goal: {result.goal}."]
     return "\n".join(lines) + "\n"
 
 
@@ -66,9 +70,9 @@ def _table(result: Result) -> list[str]:
     return rows
 
 
-def _against_the_floor(ours: Times, floor: Times, lstat: float) -> str:
-    least = floor.median + lstat
+def _against_the_floor(ours: Times, result: Result) -> str:
+    least = result.floor.median + result.lstat
     return (
-        f"The floor, `python3 -I -c pass` ({floor.median:.3f} s) and an lstat of each file of the context"
-        f" ({lstat:.4f} s): pybuild takes {ours.median / least:.1f} times that."
+        f"Floor: `python3 -I -c pass` ({result.floor.median:.3f} s) and an lstat of each file of the context"
+        f" ({result.lstat:.4f} s). pybuild takes {ours.median / least:.1f} times that."
     )

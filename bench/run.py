@@ -11,7 +11,7 @@ import sys
 import tempfile
 
 import rootfs
-from measure import Subject, Times, interleaved, lstat_pass, python_floor
+from measure import FLOOR, Subject, Times, interleaved, lstat_pass, python_floor
 from peers import PEERS, Peer
 from report import Result, markdown
 from workloads import BASE, WORKLOADS, Workload
@@ -35,11 +35,13 @@ def arguments() -> argparse.Namespace:
 
 
 def build_command(peer: Peer, workload: Workload, context: str, salt: str) -> list[str]:
-    return peer.build(context, f"bench-{workload.name}", {"SALT": salt if workload.runs_steps else "none"})
+    arguments = {"SALT": salt} if workload.runs_steps else {}
+    return peer.build(os.path.join(context, workload.recipe), f"bench-{workload.name}", arguments)
 
 
-def measure(workload: Workload, peers: list[Peer], context: str, rounds: int) -> Result:
+def measure(workload: Workload, all_peers: list[Peer], context: str, rounds: int) -> Result:
     """Time `workload` for all peers. Each builds it once before, untimed: all caches are warm then."""
+    peers = [peer for peer in all_peers if workload.portable or peer.name == "pybuild"]
     os.mkdir(context)
     workload.write(context)
     for peer in peers:
@@ -61,8 +63,9 @@ def measure(workload: Workload, peers: list[Peer], context: str, rounds: int) ->
             peer.environment,
         )
 
-    times: dict[str, Times] = interleaved([subject(peer) for peer in peers], rounds)
-    return Result(workload.title, workload.goal, times, lstat_pass(context))
+    times: dict[str, Times] = interleaved([python_floor(), *map(subject, peers)], rounds)
+    floor = times.pop(FLOOR)
+    return Result(workload.title, workload.goal, workload.runs_steps, times, floor, lstat_pass(context))
 
 
 def main() -> None:
@@ -85,7 +88,6 @@ def main() -> None:
         tar, archive = os.path.join(directory, "base.tar"), os.path.join(directory, "base.oci")
         rootfs.make(tar)
         rootfs.as_oci_archive(tar, archive, BASE)
-        floor = interleaved([python_floor()], 2 * options.rounds)["python"]
         results = []
         with contextlib.ExitStack() as cleanup:
             for peer in peers:
@@ -96,7 +98,7 @@ def main() -> None:
                 context = os.path.join(directory, workload.name)
                 results.append(measure(workload, peers, context, options.rounds))
 
-    report = markdown(results, versions, floor, options.rounds)
+    report = markdown(results, versions, options.rounds)
     with open(options.results, "w", encoding="utf-8") as file:
         file.write(report)
     print(report)

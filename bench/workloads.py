@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,10 +32,18 @@ class Workload(Protocol):
 
     @property
     def goal(self) -> str:
-        """What pybuild means to reach against buildah, in words; empty for none."""
+        """What pybuild means to reach, in words."""
+
+    @property
+    def recipe(self) -> str:
+        """The recipe's name in the context."""
+
+    @property
+    def portable(self) -> bool:
+        """Whether other builders can build it; pybuild alone does otherwise."""
 
     def write(self, context: str) -> None:
-        """Write `Dockerfile` and all that it needs into the empty directory `context`."""
+        """Write the recipe and all that it needs into the empty directory `context`."""
 
 
 def _write(context: str, name: str, text: str) -> None:
@@ -54,7 +63,9 @@ class NothingToDo:
     steps: int = 10
     name: str = "no-op"
     runs_steps: bool = False
-    goal: str = "at most a quarter"
+    goal: str = "at most a quarter of buildah's time"
+    recipe: str = "Dockerfile"
+    portable: bool = True
 
     @property
     def title(self) -> str:
@@ -72,7 +83,9 @@ class TrivialSteps:
     steps: int = 50
     name: str = "trivial"
     runs_steps: bool = True
-    goal: str = "at most a tenth"
+    goal: str = "at most a tenth of buildah's time"
+    recipe: str = "Dockerfile"
+    portable: bool = True
 
     @property
     def title(self) -> str:
@@ -82,4 +95,20 @@ class TrivialSteps:
         _write(context, "Dockerfile", _salted(self.steps))
 
 
-WORKLOADS: tuple[Workload, ...] = (NothingToDo(), TrivialSteps())
+@dataclass(frozen=True, slots=True)
+class JavaAgain:
+    """recipes/java.rec, built already. The first build, not timed, needs Debian's packages."""
+
+    name: str = "java"
+    title: str = "recipes/java.rec again, nothing changed"
+    runs_steps: bool = False
+    goal: str = "at most 4 times the floor"
+    recipe: str = "java.rec"
+    portable: bool = False
+
+    def write(self, context: str) -> None:
+        recipes = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "recipes")
+        shutil.copytree(recipes, context, ignore=shutil.ignore_patterns("__pycache__"), dirs_exist_ok=True)
+
+
+WORKLOADS: tuple[Workload, ...] = (NothingToDo(), TrivialSteps(), JavaAgain())
