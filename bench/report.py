@@ -44,7 +44,7 @@ def markdown(results: Iterable[Result], versions: dict[str, str], rounds: int) -
         "# Measured",
         "",
         "Written by `make bench`; nothing here is typed by hand. Whole commands from start to exit, timed by",
-        f"hyperfine, one run of each in turn for {rounds} rounds. A ratio is the other's median by pybuild's.",
+        f"hyperfine, one run of each in turn for {rounds} rounds. A ratio: the other's median by pybuild's.",
         "",
         f"Machine: {machine()}.",
         "",

@@ -69,7 +69,7 @@ class NothingToDo:
 
     @property
     def title(self) -> str:
-        return f"rebuild of {self.steps} steps, nothing changed"
+        return f"Rebuild of {self.steps} steps, nothing changed"
 
     def write(self, context: str) -> None:
         _write(context, "Dockerfile", _salted(self.steps - 1) + "COPY greeting.txt /\n")
@@ -100,7 +100,7 @@ class JavaAgain:
     """recipes/java.rec, built already. The first build, not timed, needs Debian's packages."""
 
     name: str = "java"
-    title: str = "recipes/java.rec again, nothing changed"
+    title: str = "`recipes/java.rec` again, nothing changed"
     runs_steps: bool = False
     goal: str = "at most 4 times the floor"
     recipe: str = "java.rec"
