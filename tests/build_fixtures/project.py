@@ -19,30 +19,11 @@ from cache.store import Store
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
-APPLETS = (
-    *[
-        "sh",
-        "cat",
-        "chmod",
-        "chown",
-        "cp",
-        "date",
-        "echo",
-        "env",
-        "false",
-        "find",
-        "id",
-        "ln",
-        "ls",
-        "mkdir",
-        "mv",
-        "pwd",
-        "readlink",
-        "rm",
-        "rmdir",
-    ],
-    *["sed", "seq", "sleep", "sort", "stat", "test", "touch", "tr", "true", "wc"],
-)
+_APPLETS = """
+    sh cat chmod chown cp date echo env false find id ln ls mkdir mv pwd readlink rm rmdir sed seq sleep sort
+    stat test touch tr true wc
+"""
+APPLETS = _APPLETS.split()
 
 PASSWD = "root:x:0:0:root:/root:/bin/sh\napp:x:1000:1001:App:/home/app:/bin/sh\n"
 GROUP = "root:x:0:\nusers:x:100:app\napp:x:1001:\n"
