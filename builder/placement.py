@@ -87,12 +87,14 @@ class _Target:
 
     def copy_file(self, selection: Selection) -> None:
         entry = selection.entries[0]
-        source, source_name = self.tree.open_parent(entry.path)
         fd, name = self._place_of(os.path.basename(selection.origin))
         try:
-            self._copy(entry, source, source_name, fd, name, name if fd == self._directory else "")
+            source, source_name = self.tree.open_parent(entry.path)
+            try:
+                self._copy(entry, source, source_name, fd, name, name if fd == self._directory else "")
+            finally:
+                os.close(source)
         finally:
-            os.close(source)
             self._release(fd)
 
     def write_document(self, name: str, data: bytes) -> None:
