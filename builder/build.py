@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from builder.direct import status
+from builder.direct import looked_at
 from builder.errors import HostError, PlanError
 from builder.events import BuildFinished, BuildStarted, Emit, Notice
 from builder.plan import PlanOptions, outline, plan
@@ -156,8 +156,8 @@ class Build:
         suites = [
             step.suite for stage in planned.stages for step in stage.steps if isinstance(step, TestStep)
         ]
-        for file in (path, *ignore_files(context, path), *suite_places(path, filter(None, suites))):
-            self.looked_at[os.path.abspath(file)] = status(file)
+        places = (path, *ignore_files(context, path), *suite_places(path, filter(None, suites)))
+        self.looked_at.update(looked_at(places))
         for file, entry in sources.looked_at().items():
             self.looked_at[file] = entry and (entry.size, entry.mtime, entry.ctime, entry.ino, entry.mode)
 

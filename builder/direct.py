@@ -40,7 +40,6 @@ def attempt(argv: Sequence[str]) -> int | None:
     root = _root(argv)
     if root is None or not os.path.exists(root + "/pybuild.db"):
         return None
-    from cache.errors import CacheError
     from cache.store import Store
 
     try:
@@ -49,7 +48,7 @@ def attempt(argv: Sequence[str]) -> int | None:
             receipt = None if blob is None else marshal.loads(blob)
             if receipt is None or not holds(store, receipt):
                 return None
-    except (CacheError, OSError, ValueError, EOFError, TypeError):
+    except Exception:  # a receipt that makes no sense, a store that cannot be opened: the usual way will tell
         return None
     return _print(receipt)
 
@@ -72,6 +71,20 @@ def status(path: str) -> Status:
     except OSError:
         return None
     return (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_mode)
+
+
+def looked_at(places: Sequence[str]) -> dict[str, Status]:
+    """Return the status of each place, and of what it leads to if it is a symbolic link."""
+    found: dict[str, Status] = {}
+    for place in places:
+        path = os.path.abspath(place)
+        while path not in found:
+            found[path] = status(path)
+            try:
+                path = os.path.join(os.path.dirname(path), os.readlink(path))
+            except OSError:
+                break
+    return found
 
 
 def holds(store: Store, receipt: dict[str, object]) -> bool:

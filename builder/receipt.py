@@ -5,6 +5,7 @@ it showed.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import marshal
 import os
@@ -16,10 +17,12 @@ from typing import TYPE_CHECKING, TextIO, cast
 
 from builder import direct
 from builder.events import BuildFinished, Emit, Event, StepFinished, StepOutput
+from cache.errors import CacheError
 from cache.images import canonical_name
 
 if TYPE_CHECKING:
     from builder.build import Build, Built
+    from builder.config import Config
     from builder.direct import Status
     from builder.progress import Mode
     from builder.session import Session
@@ -54,10 +57,11 @@ class Recorder:
         self._emit(event)
 
 
-def wanted(args: argparse.Namespace) -> bool:
+def wanted(args: argparse.Namespace, config: Config) -> bool:
     """Return whether the same command line could be answered without being carried out."""
     asked = (args.output, args.iidfile, args.metadata_file, args.explain, args.no_cache, args.pull)
-    return not any(asked) and args.progress != "json"
+    configured = (config.outputs, config.pull)
+    return not any(asked) and not any(configured) and (args.progress or config.progress) != "json"
 
 
 def leave_receipt(
@@ -67,15 +71,19 @@ def leave_receipt(
     build: Build,
     built: Built,
     events: Iterable[Event],
+    *,
+    started: int,
 ) -> None:
-    """Keep the receipt of a build, unless something that it looked at is too young to be told from its
-    next version.
+    """Keep the receipt of a build, unless something that it looked at may have changed since it began
+    (`started`, in ns): what was read cannot be told from the next version then.
+
+    A receipt is a convenience: a store that has no room for it is no error.
     """
     bases = _bases(session)
     if bases is None:
         return
     files = {**build.looked_at, **_around(session, args, context)}
-    young = time.time_ns() - _RACY_NS
+    young = started - _RACY_NS
     if any(found is not None and max(found[1], found[2]) > young for found in files.values()):
         return
     asked = [*_ENVIRONMENT, *(name for name in args.build_arg if "=" not in name)]
@@ -92,8 +100,9 @@ def leave_receipt(
         "quiet": args.quiet,
         "image": str(built.image_id),
     }
-    session.store.receipts.put(direct.key(sys.argv[1:]), marshal.dumps(receipt))
-    session.store.sync()
+    with contextlib.suppress(CacheError):
+        session.store.receipts.put(direct.key(sys.argv[1:]), marshal.dumps(receipt))
+        session.store.sync()
 
 
 def _bases(session: Session) -> list[tuple[str, str]] | None:
@@ -122,7 +131,7 @@ def _around(session: Session, args: argparse.Namespace, context: str) -> dict[st
         places += [directory, *(os.path.join(directory, name) for name in ("Dockerfile", "dockerfile"))]
     if session.epoch.seconds is None and not session.epoch.work_tree:
         places += git_markers(os.path.abspath(context))
-    return {os.path.abspath(place): direct.status(place) for place in places}
+    return direct.looked_at(places)
 
 
 def _in_store(session: Session, built: Built) -> list[str]:

@@ -36,9 +36,8 @@ class Sources:
         if self._context is None:
             return {}
         directory = os.path.abspath(self._directory)
-        return {
-            os.path.join(directory, path) if path else directory: e for path, e in self._context.seen.items()
-        }
+        # The context's own place may be a symbolic link: what counts is the directory that it leads to.
+        return {os.path.join(directory, path or "."): e for path, e in self._context.seen.items()}
 
     def close(self) -> None:
         """Release everything; write the stat cache."""

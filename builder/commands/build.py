@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from builder.errors import UsageError
@@ -103,6 +104,7 @@ def run(args: argparse.Namespace) -> int:
     from builder.receipt import Recorder, leave_receipt, wanted
     from builder.session import open_session
 
+    started = time.time_ns()
     recipe, context = find_recipe(args)
     with open_session(args) as session:
         outputs = session.outputs(args.output)
@@ -113,8 +115,8 @@ def run(args: argparse.Namespace) -> int:
             try:
                 built = build.run(recipe, context)
                 written = session.export(built, outputs, display.emit)
-                if not built.ran and wanted(args):
-                    leave_receipt(session, args, context, build, built, recorder.events)
+                if not built.ran and wanted(args, session.config):
+                    leave_receipt(session, args, context, build, built, recorder.events, started=started)
             except ERRORS as error:
                 # The display shows it: after it the terminal is as it was, and a json reader needs nothing
                 # else.
