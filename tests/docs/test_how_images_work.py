@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import shlex
@@ -77,9 +78,10 @@ def script(parts: list[Example]) -> str:
     return "".join(f"{part.command}\nprintf '{_MARK}%s {_MARK}' \"$?\"\n" for part in parts)
 
 
-def mounts() -> list[str]:
-    with open("/proc/self/mountinfo") as table:
-        return [line.split()[4] for line in table]
+def mounts_of(directory: str) -> list[str]:
+    """Return the mounts of this host that stand below `directory` or are made of something in it."""
+    with open("/proc/self/mountinfo", encoding="utf-8") as table:
+        return [line for line in table if directory in line]
 
 
 @pytest.fixture
@@ -105,7 +107,6 @@ def test_the_page_runs_as_shown(shell_environment: dict[str, str]) -> None:
         parts = examples(page.read())
     assert len(parts) > 20
 
-    before = mounts()
     session = subprocess.run(
         ["bash", "-c", script(parts)],
         stdin=subprocess.DEVNULL,
@@ -122,7 +123,8 @@ def test_the_page_runs_as_shown(shell_environment: dict[str, str]) -> None:
         assert part.pattern().fullmatch(output), f"{where}\n--- shown\n{part.shown}--- printed\n{output}"
         assert status == 0 or part.may_fail(), f"{where}: exit status {status}\n{output}"
     assert len(statuses) == len(parts), f"the shell ended early: {session.stdout[-2000:]}"
-    assert mounts() == before
+    assert not mounts_of(shell_environment["TMPDIR"])
+    assert not glob.glob(os.path.join(shell_environment["TMPDIR"], "tmp.*"))
 
 
 def test_an_example_that_prints_something_else_is_seen() -> None:

@@ -149,14 +149,20 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-@pytest.fixture(scope="session")
-def recipes(tmp_path_factory: pytest.TempPathFactory) -> Recipes:
-    """The recipes, copied without what is not theirs: a test writes next to them."""
+def copied(tmp_path_factory: pytest.TempPathFactory) -> Recipes:
+    """Return a copy of the recipes, since a test writes next to them, and an empty store."""
     assert os.geteuid() == 0, "the recipes are built as root: run the tests as root"
     directory = tmp_path_factory.mktemp("recipes")
     copy = str(directory / "recipes")
-    shutil.copytree(RECIPES, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        RECIPES, copy, ignore=shutil.ignore_patterns("__pycache__"), copy_function=shutil.copyfile
+    )
     return Recipes(copy, str(directory / "store"))
+
+
+@pytest.fixture(scope="session")
+def recipes(tmp_path_factory: pytest.TempPathFactory) -> Recipes:
+    return copied(tmp_path_factory)
 
 
 @pytest.fixture(scope="session")
@@ -193,6 +199,16 @@ def test_the_java_image_says_how_it_is_run(recipes: Recipes, java: Built) -> Non
     assert config["Healthcheck"]["Test"][-2:] == ["notes.Probe", "/health"]
     assert config["Labels"]["org.opencontainers.image.version"] == "1.0"
     assert "JAVA_HOME=/usr/lib/jvm/java-17-openjdk-amd64" in config["Env"]
+
+
+def test_another_clone_in_another_store_gives_the_same_java_image(
+    java: Built, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Other inodes, another time, other directories: the same bytes, for one SOURCE_DATE_EPOCH."""
+    elsewhere = copied(tmp_path_factory)
+    built = elsewhere.build("java.rec", "notes")
+    assert built.image_id == java.image_id
+    assert built.cached == 0
 
 
 def test_the_java_image_is_the_runtime_and_holds_nothing_of_the_build(recipes: Recipes, java: Built) -> None:
