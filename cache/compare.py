@@ -45,10 +45,10 @@ def same_result(a: str, b: str, *, since: int) -> bool:
     """Whether the upperdirs `a` and `b` hold the same: paths, types, modes, owners, links, xattrs and
     bytes.
 
-    mtimes count as whole seconds, and only where both are older than `since` (s since 1970): what a step
-    writes gets the time at which it runs. With an epoch, `since` is the earlier one of the step's start and
-    the epoch, for then everything later may have been clamped in one of the two. Sockets do not count: no
-    layer has them. Raises FormatError for what no layer can hold.
+    mtimes count as whole seconds, and only where that in `b`, the step that ran just now, is older than
+    `since` (s since 1970): what a step writes gets the time at which it runs. With an epoch, `since` is the
+    earlier one of the step's start and the epoch, for then everything later may have been clamped in `a`.
+    Sockets do not count: no layer has them. Raises FormatError for what no layer can hold.
     """
     roots = [os.open(a, READ_DIRECTORY)]
     try:
@@ -86,7 +86,7 @@ def _same_headers(a: int, b: int, since: int) -> bool:
         if one[0].whiteout:
             continue
         times = [each[0].status.st_mtime_ns // NANOSECONDS for each in (one, other)]
-        if times[0] != times[1] and max(times) < since:
+        if times[0] != times[1] and times[1] < since:
             return False
     return True
 

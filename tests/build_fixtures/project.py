@@ -206,6 +206,7 @@ def make_base(directory: str) -> None:
     root = os.path.join(directory, "root")
     for name in ("bin", "etc", "tmp", "home/app"):
         os.makedirs(os.path.join(root, name))
+    os.chmod(os.path.join(root, "tmp"), 0o1777)
     shutil.copy(busybox, os.path.join(root, "bin/busybox"))
     for applet in APPLETS:
         os.symlink("busybox", os.path.join(root, "bin", applet))

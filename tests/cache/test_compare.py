@@ -110,7 +110,7 @@ def test_the_same_tree_is_the_same_result(tree: Tree, random: object) -> None:
 
 @pytest.mark.parametrize("path", [b"d", b"d/file", b"link", b"d/pipe"])
 @pytest.mark.parametrize(
-    ("one", "other"), [(START, START + 9), (OLD, START), (START + 60, OLD), (START - 1, START)]
+    ("one", "other"), [(START, START + 9), (OLD, START), (START + 60, START), (START - 1, START)]
 )
 def test_times_from_the_steps_start_on_do_not_count(
     path: bytes, one: int, other: int, tmp_path: Path
@@ -122,6 +122,14 @@ def test_times_from_the_steps_start_on_do_not_count(
     second = made(with_(path, mtime=other * SECOND), tmp_path / "other")
     assert same_result(first, second, since=START)
     assert signature(first) == signature(second)
+
+
+def test_an_older_time_counts_whatever_the_known_layer_has(tmp_path: Path) -> None:
+    """The step gave the file that time itself, and the known one may have been clamped to the epoch."""
+    for number, known in enumerate((START + 60, START, START - 1)):
+        first = made(with_(b"d/file", mtime=known * SECOND), tmp_path / f"{number}-one")
+        second = made(with_(b"d/file", mtime=OLD * SECOND), tmp_path / f"{number}-other")
+        assert not same_result(first, second, since=START)
 
 
 def test_fractions_of_a_second_do_not_count(tmp_path: Path) -> None:
