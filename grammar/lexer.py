@@ -80,7 +80,14 @@ def tokens(source: Source) -> Iterator[Token]:
         top = LogicalLine(source.name, reader.lines[:1], [1], [1])
         yield Token("DIRECTIVES", directives, top.span(0, len(top.text)), top)
     while (logical := reader.logical()) is not None:
-        yield from _Instruction(reader, logical).tokens()
+        yield from line_tokens(reader, logical)
+
+
+def line_tokens(reader: Reader, logical: LogicalLine) -> list[Token]:
+    """Return the tokens of the logical line that `reader` has just read; its heredocs are read on from there.
+    Raises RecipeError for what is no token.
+    """
+    return _Instruction(reader, logical).tokens()
 
 
 class _Instruction:

@@ -75,7 +75,7 @@ def _parse(source: Source, start: str) -> Any:
     from lark.exceptions import UnexpectedToken
 
     try:
-        return _lark().parse(source, start=start)
+        return lalr().parse(source, start=start)
     except UnexpectedToken as error:
         from grammar.explain import explain
 
@@ -84,7 +84,7 @@ def _parse(source: Source, start: str) -> Any:
 
 
 @functools.cache
-def _lark() -> Lark:
+def lalr() -> Lark:
     """Return the parser for the rules of recipe.lark."""
     from lark import Lark
     from lark.lexer import Lexer

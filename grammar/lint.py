@@ -1,0 +1,132 @@
+"""The linter: everything that is wrong with a recipe, in one run."""
+
+from __future__ import annotations
+
+import re
+
+from grammar.diagnostics import Diagnostic
+from grammar.errors import RecipeError
+from grammar.node import Node
+from grammar.recover import Reading, read
+from grammar.rules import all_rules
+from grammar.rules.rule import Subject
+from grammar.source import Source, Span
+from grammar.suggest import did_you_mean
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+UNKNOWN_RULE = "UnknownRule"
+"""The rule about comments that skip a rule that there is none of."""
+
+_SKIP = re.compile(r"#[ \t]*pybuild:[ \t]*skip=([A-Za-z0-9, \t]+)$")
+
+
+class Options(Node):
+    """What to look for. `skip`: rules to leave out; `experimental`: rules to add; `ignored`: whether a path
+    of the build context is left out by its ignore file, None if no context is known."""
+
+    skip: frozenset[str] = frozenset()
+    experimental: frozenset[str] = frozenset()
+    ignored: Callable[[str], bool] | None = None
+
+
+class Directive(Node):
+    """What `# check=skip=A,B;error=true;experimental=C` says."""
+
+    skip: frozenset[str] = frozenset()
+    experimental: frozenset[str] = frozenset()
+    error: bool = False
+
+
+def lint(source: Source, options: Options | None = None) -> tuple[Diagnostic, ...]:
+    """Return what is wrong with `source`, in the order of the places.
+
+    A file called *.rec without any FROM is read as a fragment. The rules look at what could be read; those
+    that need to see all of it wait until there are no errors.
+    """
+    options = options or Options()
+    reading = read(source, fragment=_is_fragment(source))
+    directive = parse_directive(reading.recipe.directives.check if reading.recipe else None)
+    found = [_error(error, source) for error in reading.errors]
+    if reading.recipe is not None:
+        found += _findings(Subject(reading, options.ignored), options, directive)
+    if directive.error:
+        found = [each.replace(severity="error") if each.severity == "warning" else each for each in found]
+    return tuple(sorted(found, key=_order))
+
+
+def parse_directive(text: str | None) -> Directive:
+    """Return what the `check` directive of a recipe says. What it does not know it leaves to others."""
+    given: dict[str, str] = {}
+    for part in (text or "").split(";"):
+        key, _, value = part.partition("=")
+        given[key.strip().lower()] = value.strip()
+    return Directive(
+        _names(given.get("skip", "")),
+        _names(given.get("experimental", "")),
+        given.get("error", "").lower() == "true",
+    )
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(name.strip() for name in text.split(",") if name.strip())
+
+
+def _is_fragment(source: Source) -> bool:
+    if not source.name.endswith(".rec"):
+        return False
+    return not any(line.split()[:1] and line.split()[0].upper() == "FROM" for line in source.lines)
+
+
+def _error(error: RecipeError, source: Source) -> Diagnostic:
+    span = error.span or Span(source.name, 1, 1, 1, 2)
+    return Diagnostic(error.code, "error", error.message, span, error.hint)
+
+
+def _findings(subject: Subject, options: Options, directive: Directive) -> Iterator[Diagnostic]:
+    skip, experimental = options.skip | directive.skip, options.experimental | directive.experimental
+    skipped = _Skips(subject.reading)
+    for name, rule in all_rules().items():
+        if name in skip or "all" in skip or (rule.whole and subject.reading.errors):
+            continue
+        if rule.experimental and not {name, "all"} & experimental:
+            continue
+        for span, message, hint, *severity in rule.check(subject):
+            if not skipped.covers(name, span.line):
+                yield Diagnostic(name, severity[0] if severity else rule.severity, message, span, hint)
+    if UNKNOWN_RULE not in skip and "all" not in skip:
+        yield from skipped.unknown()
+
+
+class _Skips:
+    """The comments `# pybuild: skip=RULE,…`. Each is for the instruction right below it."""
+
+    def __init__(self, reading: Reading) -> None:
+        self._source = reading.source
+        self._found: list[tuple[int, int, frozenset[str], int]] = []
+        lines = reading.source.lines
+        for line in reading.lines:
+            number = line.first - 1
+            while number and lines[number - 1].lstrip().startswith("#"):
+                match = _SKIP.match(lines[number - 1].strip())
+                if match:
+                    self._found.append((line.first, line.last, _names(match[1]), number))
+                number -= 1
+
+    def covers(self, rule: str, number: int) -> bool:
+        """Whether `rule` is skipped in the line `number`."""
+        return any(first <= number <= last and {rule, "all"} & names for first, last, names, _ in self._found)
+
+    def unknown(self) -> Iterator[Diagnostic]:
+        known = [*all_rules(), "all"]
+        for _, _, names, number in self._found:
+            for name in sorted(names.difference(known)):
+                span = Span(self._source.name, number, 1, number, len(self._source.lines[number - 1]) + 1)
+                hint = did_you_mean(name, known)
+                yield Diagnostic(UNKNOWN_RULE, "warning", f"there is no rule {name} to skip", span, hint)
+
+
+def _order(found: Diagnostic) -> tuple[int, int, str]:
+    return found.span.line, found.span.column, found.rule

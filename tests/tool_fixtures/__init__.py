@@ -1,0 +1,1 @@
+"""What the tests of check, fmt and plan share."""
