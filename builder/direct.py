@@ -43,7 +43,7 @@ def attempt(argv: Sequence[str]) -> int | None:
     from cache.store import Store
 
     try:
-        with Store.open(root) as store:
+        with Store.open(root, warn=lambda message: print(f"warning: {message}", file=sys.stderr)) as store:
             blob = store.receipts.get(key(argv))
             receipt = None if blob is None else marshal.loads(blob)
             if receipt is None or not holds(store, receipt):
@@ -189,9 +189,13 @@ def _print(receipt: dict[str, object]) -> int:
         if receipt["quiet"] or not sys.stdout.isatty():
             print(receipt["image"])
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError as error:
+        # Whatever is left in the buffer would fail again when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+        if isinstance(error, BrokenPipeError):
+            return 141
+        print(f"error: cannot write to standard output: {error.strerror} [output/error]", file=sys.stderr)
+        return 4
     return 0
 
 

@@ -59,6 +59,8 @@ class Recorder:
 
 def wanted(args: argparse.Namespace, config: Config) -> bool:
     """Return whether the same command line could be answered without being carried out."""
+    if "-" in (args.file, args.recipe):
+        return False
     asked = (args.output, args.iidfile, args.metadata_file, args.explain, args.no_cache, args.pull)
     configured = (config.outputs, config.pull)
     return not any(asked) and not any(configured) and (args.progress or config.progress) != "json"

@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
+from functools import cache
 from typing import TYPE_CHECKING
 
 from builder.errors import UsageError
@@ -69,10 +71,18 @@ def _memo_key(path: str, data: bytes) -> str:
     return blake3(f"{VERSION}\0{path}\0".encode("utf-8", "surrogateescape") + data).hexdigest()
 
 
+@cache
+def _standard_input() -> bytes:
+    """Return what stands on standard input; a second time too, though it can be read but once."""
+    return sys.stdin.buffer.read(MAX_BYTES)
+
+
 def read_recipe(path: str) -> bytes:
     """Return the bytes of the recipe file. Raises UsageError where there is none, or something else than
     a file.
     """
+    if path == "-":
+        return _standard_input()
     try:
         # O_NONBLOCK: opening a fifo must not wait for somebody who writes to it.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

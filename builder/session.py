@@ -38,7 +38,7 @@ class Session:
         from cache.store import Store
 
         self.config = config
-        self.store: Store = Store.open(root)
+        self.store: Store = Store.open(root, warn=_warn)
         self.epoch = Epoch(None)
         self._executor: Executor | None = None
         self._resolver: BaseResolver | None = None
@@ -187,6 +187,12 @@ class BaseResolver:
         """Let go of connections."""
         for transport in self._transports.values():
             transport.close()
+
+
+def _warn(message: str) -> None:
+    from builder.progress.printable import printable
+
+    print(f"warning: {printable(message)}", file=sys.stderr)
 
 
 def open_session(args: argparse.Namespace) -> Session:

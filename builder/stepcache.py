@@ -40,16 +40,18 @@ class StepLine:
     @property
     def line(self) -> str:
         """The name under which records of the same recipe line are found again after an edit."""
-        return f"{self.recipe}#{self.stage}:{self.keyword}:{self.ordinal}"
+        return self._name(self.ordinal)
 
     @property
     def neighbours(self) -> tuple[str, ...]:
         """The lines that this one may have been before something was put in or taken out above it."""
-        return tuple(
-            f"{self.recipe}#{self.stage}:{self.keyword}:{n}"
-            for n in (self.ordinal, self.ordinal - 1, self.ordinal + 1)
-            if n >= 0
-        )
+        near = (self.ordinal, self.ordinal - 1, self.ordinal + 1)
+        return tuple(self._name(n) for n in near if n >= 0)
+
+    def _name(self, ordinal: int) -> str:
+        name = f"{self.recipe}#{self.stage}:{self.keyword}:{ordinal}"
+        # A file name that is no UTF-8 has surrogates in it, which SQLite takes for no text.
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class StepCache:

@@ -7,6 +7,7 @@ store is closed.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import threading
@@ -199,6 +200,16 @@ class LayerStore:
         from cache.layerverify import verify
 
         verify(self, self.chain(chain_id), self._index.tree(chain_id))
+
+    def distrust(self, layer: Layer) -> None:
+        """Let a changeset that was found to be changed count as not committed: whoever needs it makes it
+        anew.
+        """
+        with self._lock, storing("distrusting a layer"):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(f"{self._overlay2}/{layer.cache_id}/committed")
+            for chain_id in [c for c, (known, _) in self._known.items() if known.cache_id == layer.cache_id]:
+                del self._known[chain_id]
 
     def unsynced(self) -> frozenset[ChainID]:
         """Return the layers published by, or given to, this process that no sync has covered yet."""

@@ -31,7 +31,7 @@ def verify(layers: LayerStore, chain: tuple[Layer, ...], tree: str | None) -> No
     if found != expected:
         raise StoreCorrupt(
             f"the layer {layer.chain_id} was changed on the disk: its files make {found}, not {expected}",
-            hint=f"look at {layers.diff_path(layer)}; `pybuild prune` and a build without it make it anew",
+            hint=f"remove {layers.overlay2}/{layer.cache_id}/committed, and the next build makes it anew",
         )
 
 

@@ -68,7 +68,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def add_build_options(parser: argparse.ArgumentParser) -> None:
     """Add what every command that builds takes."""
     parser.add_argument(
-        "-f", "--file", metavar="RECIPE", help="the recipe; RECIPE's place is the context's then"
+        "-f",
+        "--file",
+        metavar="RECIPE",
+        help="the recipe (- for standard input); then RECIPE is the context",
     )
     parser.add_argument("--context", metavar="DIR", help="the directory that COPY reads")
     parser.add_argument(

@@ -36,9 +36,10 @@ def write_layer(store: Store, layer: Layer, out: Writable) -> None:
     else:
         found = _write_pulled(store, layer, out)
     if found != layer.diff_id:
+        store.layers.distrust(layer)
         raise StoreCorrupt(
             f"the layer {layer.chain_id} was changed on the disk: it makes {found}, not {layer.diff_id}",
-            hint=f"look at {store.layers.diff_path(layer)}; `pybuild prune` and another build make it anew",
+            hint=f"build it again: what is in {store.layers.diff_path(layer)} is not taken any more",
         )
 
 
