@@ -81,7 +81,7 @@ def _images(store: Store) -> list[StoredImage]:
             found.append(read_image(store, image_id))
         except CacheError as error:
             print(f"warning: {short_id(image_id)}: {error.message}", file=sys.stderr)
-    return sorted(found, key=lambda image: -parse_time(image.config.created))
+    return sorted(found, key=lambda image: (-parse_time(image.config.created), image.names))
 
 
 def _wanted(image: StoredImage, name: str | None, every: bool) -> bool:
