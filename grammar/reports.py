@@ -17,13 +17,14 @@ _SARIF_LEVELS = {"error": "error", "warning": "warning", "info": "note"}
 def as_text(found: Sequence[Diagnostic], sources: Iterable[Source]) -> str:
     """Return the diagnostics as people read them, each with its excerpt, and their number at the end. Empty
     if there are none."""
-    known = {source.name: source for source in sources}
+    known = {source.name: (source, source.lines) for source in sources}
     out: list[str] = []
     for each in found:
         span = each.span
         where = f"{printable(span.file)}:{span.line}:{span.column}"
         out.append(f"{where}: {each.severity}: {printable(each.message)} [{each.rule}]")
-        shown = excerpt(known[span.file], span, context=0) if span.file in known else ""
+        source, lines = known.get(span.file, (None, None))
+        shown = excerpt(source, span, context=0, lines=lines) if source else ""
         out += [f"    {line}" for line in shown.split("\n") if line]
         if each.hint:
             out.append(f"  hint: {printable(each.hint)}")

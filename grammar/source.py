@@ -39,13 +39,15 @@ class Source(Node):
         return [line.removesuffix("\r") for line in self.text.removeprefix(BOM).split("\n")]
 
 
-def excerpt(source: Source, span: Span, context: int = 1) -> str:
+def excerpt(source: Source, span: Span, context: int = 1, *, lines: list[str] | None = None) -> str:
     """Return the lines of `span` with `context` lines around them, numbered, and carets below what `span`
     covers.
 
     Of a span over many lines only the first is marked. Text that a terminal would act upon is shown as `?`.
+    `lines` are those of the source, where they are at hand.
     """
-    lines = source.lines
+    if lines is None:
+        lines = source.lines
     if not 1 <= span.line <= len(lines):
         return ""
     first = max(1, span.line - context)

@@ -86,7 +86,8 @@ def copy_before_install(subject: Subject) -> Iterator[Finding]:
             if not any(word.text in (".", "./") for word in instruction.sources):
                 continue
             later = {id(each) for each in stage.instructions[at:]}
-            installer = next((i for s in subject.scripts if id(s.run) in later for i in _installs(s)), None)
+            below = [script for script in subject.scripts if id(script.run) in later]
+            installer = next((each for script in below for each in _installs(script)), None)
             if installer:
                 yield (
                     instruction.span,
@@ -105,21 +106,25 @@ def _installs(script: Script) -> Iterator[str]:
 
 @rule("CopyThenChown", "info", "Owner and mode should be set by COPY, not by a RUN after it")
 def copy_then_chown(subject: Subject) -> Iterator[Finding]:
-    for script in subject.scripts:
+    scripts = {id(script.run): script for script in subject.scripts}
+    for stage in subject.stages:
         copied: dict[str, int] = {}
-        for instruction in script.stage.instructions:
-            if instruction is script.run:
-                break
+        for instruction in stage.instructions:
             if isinstance(instruction, Copy | Add):
                 copied[instruction.dest.text.rstrip("/") or "/"] = instruction.span.line
-        for command in script.commands:
-            if command.program not in ("chown", "chmod"):
-                continue
-            for path in command.arguments:
-                line = copied.get(path.rstrip("/")) if path.startswith("/") else None
-                if line:
-                    yield (
-                        script.span(command),
-                        f"{command.program} of what line {line} copied stores those files a second time",
-                        f"Write --{command.program}=… in line {line}.",
-                    )
+            elif id(instruction) in scripts:
+                yield from _changes(scripts[id(instruction)], copied)
+
+
+def _changes(script: Script, copied: dict[str, int]) -> Iterator[Finding]:
+    for command in script.commands:
+        if command.program not in ("chown", "chmod"):
+            continue
+        for path in command.arguments:
+            line = copied.get(path.rstrip("/")) if path.startswith("/") else None
+            if line:
+                yield (
+                    script.span(command),
+                    f"{command.program} of what line {line} copied stores those files a second time",
+                    f"Write --{command.program}=… in line {line}.",
+                )

@@ -10,6 +10,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from grammar.ast import Stage
     from grammar.rules.rule import Finding, Script, Subject
 
 _PIP = ("pip", "pip2", "pip3")
@@ -48,14 +49,9 @@ def _pip(script: Script) -> Iterator[Call]:
 
 @rule("PipNoCacheDir", "warning", "pip's cache should not stay in the layer")
 def pip_no_cache_dir(subject: Subject) -> Iterator[Finding]:
+    configured = [stage.index for stage in subject.stages if _configures_cache(stage)]
     for script in subject.scripts:
-        environment = {
-            pair.key.text
-            for each in script.stage.instructions
-            if isinstance(each, Env)
-            for pair in each.pairs
-        }
-        if environment & {"PIP_NO_CACHE_DIR", "PIP_CACHE_DIR"} or script.mounts("/root/.cache/pip"):
+        if script.stage.index in configured or script.mounts("/root/.cache/pip"):
             continue
         for call in _pip(script):
             if not call.has("--no-cache-dir"):
@@ -64,6 +60,15 @@ def pip_no_cache_dir(subject: Subject) -> Iterator[Finding]:
                     "what pip downloads stays in the layer twice",
                     "Add --no-cache-dir, or mount a cache: --mount=type=cache,target=/root/.cache/pip.",
                 )
+
+
+def _configures_cache(stage: Stage) -> bool:
+    return any(
+        pair.key.text in ("PIP_NO_CACHE_DIR", "PIP_CACHE_DIR")
+        for instruction in stage.instructions
+        if isinstance(instruction, Env)
+        for pair in instruction.pairs
+    )
 
 
 @rule("PipPinVersions", "info", "pip install should name versions")
