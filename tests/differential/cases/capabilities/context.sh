@@ -1,0 +1,1 @@
+cp /bin/busybox program; setcap cap_net_raw=ep program

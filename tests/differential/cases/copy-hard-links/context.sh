@@ -1,0 +1,1 @@
+echo x >one; ln one two; mkdir d; ln one d/three
