@@ -91,7 +91,7 @@ class _Target:
         try:
             source, source_name = self.tree.open_parent(entry.path)
             try:
-                self._copy(entry, source, source_name, fd, name, name if fd == self._directory else "")
+                self._copy(entry, source, source_name, fd, name, "")
             finally:
                 os.close(source)
         finally:
@@ -115,6 +115,9 @@ class _Target:
     def copy_directory(self, selection: Selection) -> None:
         origin = selection.entries[0]
         skip = len(origin.path) + 1 if origin.path else 0
+        # Hard links are kept within a directory that is copied, not between sources or matches of a wildcard:
+        # as BuildKit and buildah have it.
+        self._links.clear()
         # Entries come sorted, so the directories of the last one are mostly those of the next.
         targets = _Cursor(self._into(selection.source))
         sources = _Cursor(self.tree.root_fd)
