@@ -96,8 +96,8 @@ def fingerprint(
     from blake3 import blake3
 
     files: list[tuple[str, str]] = []
-    names: dict[tuple[int, int], str] = {}
     for selection in selections:
+        names: dict[tuple[int, int], str] = {}
         top = selection.entries[0]
         for entry in selection.entries:
             # As it is called, not where symbolic links lead to: the name is copied.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from builder.errors import UsageError
@@ -134,13 +135,22 @@ def ignore_rules(directory: str, recipe: str) -> IgnoreRules:
     """Return the ignore rules for a recipe in a context. Raises UsageError for a malformed pattern."""
     for path in ignore_files(directory, recipe):
         try:
-            with open(path, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-                return read_ignore_file(file.read())
+            return read_ignore_file(_read(path))
         except FileNotFoundError:
             continue
-        except ValueError as error:
-            raise UsageError(f"{path}: {error}", code="context/ignore") from None
+        except (ValueError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            raise UsageError(f"the ignore file {path}: {reason}", code="context/ignore") from None
     return IgnoreRules(())
+
+
+def _read(path: str) -> str:
+    # O_NONBLOCK: opening a fifo must not wait for somebody who writes to it.
+    fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(fd, encoding="utf-8", errors="surrogateescape", newline="\n") as file:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            raise ValueError("it is no regular file")
+        return file.read()
 
 
 def _document_digest(data: bytes) -> str:
