@@ -59,8 +59,14 @@ def _rows(text: str, fields: int) -> list[list[str]]:
 
 
 def _entry(text: str, key: str, fields: int) -> list[str] | None:
-    """Return the first entry whose name or number is `key`."""
-    return next((row for row in _rows(text, fields) if key in (row[0], row[2])), None)
+    """Return the first entry whose name is `key`, or its number: digits are a number, whoever is called
+    so.
+    """
+    rows = _rows(text, fields)
+    if not _is_id(key):
+        return next((row for row in rows if row[0] == key), None)
+    number = int(key)
+    return next((row for row in rows if _is_id(row[2]) and int(row[2]) == number), None)
 
 
 def _number(field: str) -> int:

@@ -25,7 +25,8 @@ GROUP = "root:x:0:\napp:x:1000:\nwheel:x:10:app,root\ndocker:x:20:app\n"
         ("5000", (5000, 0, (0,), "/")),
         ("5000:5001", (5000, 5001, (5001,), "/")),
         (":wheel", (0, 10, (10,), "/root")),
-        ("7", (70, 70, (70,), "/seven")),  # a name of digits is a name first
+        ("7", (7, 0, (0,), "/")),  # digits are a number, as for moby, though somebody is called so
+        ("70", (70, 70, (70,), "/seven")),
         ("2147483647", (2147483647, 0, (0,), "/")),
     ],
 )
