@@ -26,11 +26,26 @@ def check(spec: OutputSpec) -> None:
     if spec.type in ("dir", "oci-layout"):
         if os.path.lexists(spec.dest) and not os.path.isdir(spec.dest):
             raise _usage(spec, f"{spec.dest} is no directory")
+        if _is_root(spec.dest):
+            # An image's passwd, libraries and package database over those of the host that runs it.
+            raise _usage(
+                spec,
+                f"{spec.dest} is the root of this host",
+                "name a directory of its own, such as dest=rootfs",
+            )
         return
     if os.path.isdir(spec.dest) or spec.dest.endswith("/"):
         raise _usage(spec, f"{spec.dest} is a directory", "name the file in it that is to be written")
     if not os.path.isdir(parent):
         raise _usage(spec, f"there is no directory {parent}", f"mkdir -p {parent}")
+
+
+def _is_root(path: str) -> bool:
+    """Return whether `path` is `/`, under whatever name: `..`, a symbolic link, a bind mount."""
+    try:
+        return os.path.samestat(os.stat(path), os.stat("/"))
+    except OSError:
+        return False
 
 
 def _usage(spec: OutputSpec, problem: str, hint: str | None = None) -> UsageError:

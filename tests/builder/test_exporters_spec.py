@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import pty
+from pathlib import Path
 
 import pytest
 
@@ -165,3 +166,13 @@ def test_a_destination_that_can_be_is_not_touched(tmp_path: os.PathLike[str]) ->
     parse_outputs([f"type=oci,dest={place}/a", f"{place}/b/c", f"type=oci-layout,dest={place}/d", place])
     parse_outputs(["type=tar,dest=/dev/null"])
     assert os.listdir(place) == []
+
+
+@pytest.mark.parametrize("kind", ["dir", "oci-layout"])
+def test_the_root_of_the_host_is_never_an_output(kind: str, tmp_path: Path) -> None:
+    """Whatever it is called. Only what is asked for is looked at here: nothing is written."""
+    link = tmp_path / "link"
+    link.symlink_to("/")
+    for name in ("/", "//", "/usr/..", str(link)):
+        with pytest.raises(UsageError, match="the root of this host"):
+            parse_outputs([f"type={kind},dest={name}"])
