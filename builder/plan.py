@@ -16,6 +16,7 @@ from builder.scope import Scope, build_arguments, global_scope
 from builder.steps import Base, ImageBase, Plan, PlannedStage, RecipeBase, Scratch, StageBase, Tree
 from cache.errors import FormatError
 from cache.oci.platform import Platform
+from cache.oci.reference import Reference
 from cache.oci.spec import ImageConfig
 from grammar.ast import Copy, From, Instruction, Recipe, Stage, Word
 from grammar.source import Span
@@ -225,6 +226,11 @@ def image_or_recipe(
     path, mark, target = name.partition("#")
     if "://" not in name and (path.startswith(("./", "../", "/")) or path.endswith(".rec")):
         return RecipeBase(path, target if mark else None, from_.span)
+    if "://" not in name:
+        try:
+            Reference.parse(name)
+        except FormatError as error:
+            raise PlanError(error.message, code="from/name", hint=error.hint, span=from_.span) from None
     return ImageBase(name, platform, options, from_.span)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.chmod import parse_chmod
-from builder.errors import BuildError, StepFailed
+from builder.errors import BuildError, HostError, StepFailed
 from builder.events import Emit, StageFinished, StageStarted, StepFinished, StepOutput, StepStarted
 from builder.image import HistoryEntry, assemble
 from builder.keys import StepKey, check_key, copy_key, exec_key, workdir_key
@@ -237,6 +237,11 @@ class StageRun:
             make_directory(root_fd, step.path, resolve_owner(root_fd, step.user))
 
     def _writable(self, staging: Staging) -> _MountedRoot:
+        if os.geteuid() != 0:
+            # Files in an image belong to others than who builds it.
+            from builder.reports import PRIVILEGES_HINT
+
+            raise HostError("running steps needs root", code="host/privileges", hint=PRIVILEGES_HINT)
         return _MountedRoot(self._lower(), staging)
 
     def _lower(self) -> tuple[str, ...]:
