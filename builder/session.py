@@ -76,9 +76,12 @@ class Session:
         return open_display(mode or "auto", sys.stderr, explain=explain)  # type: ignore[arg-type]
 
     def prepare(self, args: argparse.Namespace, context: str, emit: Emit) -> Build:
-        """Return the build that the arguments ask for."""
+        """Return the build that the arguments ask for. Raises UsageError, and HostError where nothing can
+        be built.
+        """
         from builder.build import Build
 
+        _require_root()
         settings = self.settings(args, context)
         resolve = self._resolver = BaseResolver(self, emit, pull=settings.pull)
         return Build(self.store, settings, emit, executor=self.executor, resolve=resolve)
@@ -187,6 +190,15 @@ class BaseResolver:
         """Let go of connections."""
         for transport in self._transports.values():
             transport.close()
+
+
+def _require_root() -> None:
+    """Say it before a base is fetched: unpacking it would be the first to fail."""
+    if os.geteuid() != 0:
+        from builder.errors import HostError
+        from builder.reports import PRIVILEGES_HINT
+
+        raise HostError("building needs root", code="host/privileges", hint=PRIVILEGES_HINT)
 
 
 def _warn(message: str) -> None:

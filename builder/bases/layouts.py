@@ -135,7 +135,7 @@ class Layout:
             candidates = tuple(item for item in candidates if selector.tag in _names(item))
             if not candidates:
                 raise self._unknown(index, f"no image is tagged {selector.tag[:200]!r}")
-        elif len({name for item in candidates for name in _names(item)}) > 1:
+        elif len({_names(item) for item in candidates}) > 1:
             raise self._unknown(index, "it holds several images")
         chosen = Index(candidates).select(platform)
         if chosen is None:

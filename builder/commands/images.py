@@ -12,7 +12,7 @@ from builder.formats import fill
 from builder.lookup import StoredImage, familiar, read_image, short_id
 from builder.session import open_session
 from builder.table import ago, human_size, print_table
-from cache.errors import CacheError
+from cache.errors import FormatError, StoreCorrupt
 from cache.store import Store
 
 
@@ -79,7 +79,7 @@ def _images(store: Store) -> list[StoredImage]:
     for image_id in store.images.all():
         try:
             found.append(read_image(store, image_id))
-        except CacheError as error:
+        except (FormatError, StoreCorrupt) as error:
             print(f"warning: {short_id(image_id)}: {error.message}", file=sys.stderr)
     return sorted(found, key=lambda image: (-parse_time(image.config.created), image.names))
 
