@@ -5,6 +5,7 @@ the case knows.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -62,6 +63,7 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     finally:
         pool.shutdown(cancel_futures=True)
         peer.close()
+        shutil.rmtree(directory)
 
 
 def _is_ours(item: pytest.Item) -> bool:

@@ -1,0 +1,1 @@
+mkdir -p dir/empty/below empty; chmod 0700 dir/empty

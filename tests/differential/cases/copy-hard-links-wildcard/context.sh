@@ -1,0 +1,1 @@
+echo x >one; ln one two; ln one three
