@@ -39,6 +39,7 @@ COMMANDS = {
     "verify": "build a recipe twice, and name the files that differ",
     "prune": "remove unused layers, images and records",
     "check": "say what is wrong with recipes, and what could be better",
+    "fmt": "bring recipes into their usual form",
     "doctor": "tell what this host can do, and what is missing",
     "completion": "print the completion script for a shell",
     "help": "explain a command",

@@ -7,7 +7,7 @@ import re
 from grammar.diagnostics import Diagnostic
 from grammar.errors import RecipeError
 from grammar.node import Node
-from grammar.recover import Reading, read
+from grammar.recover import Reading, is_fragment, read
 from grammar.rules import all_rules
 from grammar.rules.rule import Subject
 from grammar.source import Source, Span
@@ -47,7 +47,7 @@ def lint(source: Source, options: Options | None = None) -> tuple[Diagnostic, ..
     that need to see all of it wait until there are no errors.
     """
     options = options or Options()
-    reading = read(source, fragment=_is_fragment(source))
+    reading = read(source, fragment=is_fragment(source))
     directive = parse_directive(reading.recipe.directives.check if reading.recipe else None)
     found = [_error(error, source) for error in reading.errors]
     if reading.recipe is not None:
@@ -72,12 +72,6 @@ def parse_directive(text: str | None) -> Directive:
 
 def _names(text: str) -> frozenset[str]:
     return frozenset(name.strip() for name in text.split(",") if name.strip())
-
-
-def _is_fragment(source: Source) -> bool:
-    if not source.name.endswith(".rec"):
-        return False
-    return not any(line.split()[:1] and line.split()[0].upper() == "FROM" for line in source.lines)
 
 
 def _error(error: RecipeError, source: Source) -> Diagnostic:

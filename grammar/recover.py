@@ -56,6 +56,13 @@ def read(source: Source, *, fragment: bool = False) -> Reading:
     return _Recovery(source, fragment).run()
 
 
+def is_fragment(source: Source) -> bool:
+    """Whether `source` is for INCLUDE, by its looks: a file called *.rec without any FROM."""
+    if not source.name.endswith(".rec"):
+        return False
+    return not any(line.split()[:1] and line.split()[0].upper() == "FROM" for line in source.lines)
+
+
 class _Recovery:
     def __init__(self, source: Source, fragment: bool) -> None:
         self.source = source

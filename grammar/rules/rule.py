@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from grammar.ast import Command, Instruction, Recipe, Run, Shell, Stage
+from grammar.meaning import POSIX_SHELLS, is_posix
 from grammar.node import Node
 from grammar.recover import Reading
 from grammar.shell import ShellError
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     Finding = tuple[Span, str, str | None] | tuple[Span, str, str | None, str]
     """Where, what is wrong, what to do about it, and the severity where it is not the rule's own."""
     Check = Callable[["Subject"], Iterator[Finding]]
-
-POSIX_SHELLS = frozenset(("sh", "ash", "bash", "dash", "ksh", "mksh", "zsh"))
 
 
 class Rule(Node):
@@ -163,7 +162,7 @@ class Subject:
             def place(start: int, end: int) -> Span:
                 return line.logical.span(base + start, base + end)
 
-        if shell[0].replace("\\", "/").rpartition("/")[2].removesuffix(".exe") not in POSIX_SHELLS:
+        if not is_posix(shell):
             return None
         try:
             commands = shell_commands(text)
