@@ -181,7 +181,7 @@ class Layout:
     def width(self, at: int) -> int:
         """Return the columns of the indent of physical line number `at` of the instruction."""
         line = self.raw[self.logical.numbers[at] - 1]
-        return len(line[: len(line) - len(line.lstrip(SPACES))].expandtabs(_TAB))
+        return len(line[: len(line) - len(line.lstrip(" \t"))].expandtabs(_TAB))
 
 
 class _Row:
