@@ -6,5 +6,7 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """`pytest tests/differential --peer buildkit` compares with the BuildKit in Debian's docker.io."""
+    """`make test ARGS="tests/differential --peer buildkit"` compares with the BuildKit in Debian's
+    docker.io.
+    """
     parser.addoption("--peer", choices=("buildah", "buildkit"), default="buildah")

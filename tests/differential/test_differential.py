@@ -4,17 +4,20 @@ the case knows.
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
+import tarfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
 from tests.differential import archive, base, builders, case
-from tests.differential.compare import Difference, differences
+from tests.differential.compare import CONFIG, Difference, differences
 
 CASES = case.load()
 
@@ -109,3 +112,57 @@ def test_there_are_cases_for_all_instructions() -> None:
     wanted = "ARG CMD COPY ENTRYPOINT ENV EXPOSE FROM HEALTHCHECK LABEL MAINTAINER RUN SHELL STOPSIGNAL "
     wanted += "USER VOLUME WORKDIR"
     assert seen >= set(wanted.split())
+
+
+def test_a_difference_is_seen(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What is compared is compared: each aspect of an inode, which names it has, and the config."""
+    directory = os.fspath(tmp_path_factory.mktemp("seen"))
+    for name in base.CONFIGS:
+        base.write(f"{directory}/{name}", name)
+    one, other = archive.read(f"{directory}/base"), archive.read(f"{directory}/base")
+    assert differences(one, other, 2_000_000_000) == []
+    changes: dict[str, Any] = {
+        "kind": "fifo",
+        "mode": "0600",
+        "owner": "1:0",
+        "mtime": 1,
+        "content": "x",
+        "target": "x",
+    }
+    changes |= {"device": "1:1", "xattrs": {"user.x": "1"}}
+    for aspect, value in changes.items():
+        other.tree["/etc/passwd"] = replace(one.tree["/etc/passwd"], **{aspect: value})
+        (found,) = differences(one, other, 2_000_000_000)
+        assert (found.where, found.aspect) == ("/etc/passwd", aspect)
+    other.tree["/etc/passwd"] = replace(one.tree["/etc/passwd"])
+    other.tree["/srv/hard"] = replace(one.tree["/srv/hard"])
+    assert {(each.where, each.aspect) for each in differences(one, other, 0)} == {
+        ("/srv/file", "links"),
+        ("/srv/hard", "links"),
+    }
+    del other.tree["/srv/hard"]
+    assert Difference("/srv/hard", "presence", "a file", "nothing") in differences(one, other, 0)
+    rich = archive.read(f"{directory}/rich")
+    seen = {each.where for each in differences(one, rich, 0)}
+    assert seen == {*CONFIG} - {"OnBuild"}
+
+
+def test_layers_are_put_on_top_of_each_other() -> None:
+    """Whiteouts and opaque directories remove what stands below, and nothing of their own layer."""
+    tree: archive.Tree = {}
+    for layer in (
+        ["d/", "d/a", "d/b", "o/", "o/old", "f"],
+        ["d/.wh.a", "o/", "o/new", "o/.wh..wh..opq", "f/", "f/in"],
+        ["f"],
+    ):
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w") as tar:
+            for name in layer:
+                info = tarfile.TarInfo(name.rstrip("/"))
+                info.type = tarfile.DIRTYPE if name.endswith("/") else tarfile.REGTYPE
+                tar.addfile(info)
+        out.seek(0)
+        with tarfile.open(fileobj=out) as tar:
+            archive.apply(tar, tree)
+    assert sorted(tree) == ["/d", "/d/b", "/f", "/o", "/o/new"]
+    assert tree["/f"].kind == "file"
