@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import posixpath
+import re
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -220,14 +221,36 @@ def _run(state: StageState, instruction: ast.Run) -> None:
     )
 
 
-def _copy(state: StageState, instruction: ast.Copy, tree: Tree) -> None:
-    for flag, given in (("--parents", instruction.parents), ("--exclude", instruction.exclude)):
+def _add(state: StageState, instruction: ast.Add) -> None:
+    _refuse(instruction, {"--checksum": instruction.checksum, "--keep-git-dir": instruction.keep_git_dir})
+    for word in instruction.sources:
+        source = state.expand(word)
+        if _REMOTE.match(source):
+            raise PlanError(
+                f"ADD {source}: this version adds nothing from the network",
+                code="recipe/unsupported",
+                span=word.span,
+                hint="RUN curl or git, and have it check a digest",
+            )
+    _copy(state, instruction, ContextTree())
+
+
+_REMOTE = re.compile(r"(https?|git|ssh)://|git@|github\.com/", re.IGNORECASE)
+
+
+def _refuse(instruction: ast.Copy | ast.Add, flags: Mapping[str, object]) -> None:
+    for flag, given in flags.items():
         if given:
             raise PlanError(
-                f"COPY {flag} is not supported by this version",
+                f"{instruction.keyword} {flag} is not supported by this version",
                 code="recipe/unsupported",
                 span=instruction.span,
             )
+
+
+def _copy(state: StageState, instruction: ast.Copy | ast.Add, tree: Tree) -> None:
+    _refuse(instruction, {"--parents": instruction.parents, "--exclude": instruction.exclude})
+    keyword = instruction.keyword
     chown = state.expand(instruction.chown) if instruction.chown else ""
     chmod = state.expand(instruction.chmod) if instruction.chmod else ""
     if chmod:
@@ -238,7 +261,7 @@ def _copy(state: StageState, instruction: ast.Copy, tree: Tree) -> None:
     into = dest in ("", ".", "..") or dest.endswith(("/", "/.", "/.."))
     if len(sources) + len(documents) > 1 and not into:
         raise PlanError(
-            f"COPY of several sources needs a destination that ends in /: {dest!r}",
+            f"{keyword} of several sources needs a destination that ends in /: {dest!r}",
             code="copy/several",
             span=instruction.span,
             hint=f"write {dest}/",
@@ -247,10 +270,10 @@ def _copy(state: StageState, instruction: ast.Copy, tree: Tree) -> None:
         # In the sandbox of a name alone: a path here would lead out of the destination.
         if "/" in name or name in ("", ".", ".."):
             raise PlanError(
-                f"COPY <<{name}: a document is called what stands behind <<, so that cannot be a path",
+                f"{keyword} <<{name}: a document is called what stands behind <<, so that cannot be a path",
                 code="copy/document",
                 span=instruction.span,
-                hint=f"write COPY <<EOF {posixpath.join(dest, posixpath.basename(name) or 'NAME')}",
+                hint=f"write {keyword} <<EOF {posixpath.join(dest, posixpath.basename(name) or 'NAME')}",
             )
     flags = [f"--chown={chown}"] * bool(chown) + [f"--chmod={chmod}"] * bool(chmod)
     shown = " ".join([*flags, *sources, *(f"<<{name}" for name, _ in documents), dest])
@@ -258,7 +281,7 @@ def _copy(state: StageState, instruction: ast.Copy, tree: Tree) -> None:
         CopyStep(
             span=instruction.span,
             text=_line(instruction),
-            created_by=f"COPY {shown} # pybuild",
+            created_by=f"{keyword} {shown} # pybuild",
             tree=tree,
             sources=sources,
             documents=documents,
@@ -266,6 +289,7 @@ def _copy(state: StageState, instruction: ast.Copy, tree: Tree) -> None:
             into_directory=into,
             chown=chown,
             chmod=chmod,
+            unpack=isinstance(instruction, ast.Add) and instruction.unpack is not False,
         )
     )
 
@@ -392,6 +416,7 @@ def _test(state: StageState, instruction: ast.Test) -> None:
 
 
 _HANDLERS: dict[str, Callable[..., None]] = {
+    "ADD": _add,
     "ARG": _arg,
     "CMD": _cmd,
     "COPY": _copy,

@@ -44,11 +44,11 @@ def exec_key(step: ExecStep, parent: ChainID | None, platform: str) -> StepKey:
 
 
 def copy_key(step: CopyStep, parent: ChainID | None, trees: tuple[Part, ...]) -> StepKey:
-    """Return the key of a COPY. `trees` has, for each source, its name and the digest of what was
+    """Return the key of a COPY or ADD. `trees` has, for each source, its name and the digest of what was
     selected.
     """
     return _key(
-        "copy",
+        "add" if step.unpack else "copy",
         parent,
         ("destination", step.dest + ("/" if step.into_directory else "")),
         ("--chown", step.chown),

@@ -26,8 +26,8 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where and how to copy. `dest` is absolute. `owner` is of everything that is made; None keeps the
-    source's owner for what is copied, and gives missing parents to 0:0. `mode` changes the source's
+    """Where and how to copy. `dest` is absolute. `owner` is of everything that is made; with None, what is
+    copied has the owner that its source says, and missing parents are 0:0. `mode` changes the source's
     permission bits, None keeps them.
     """
 
@@ -39,25 +39,25 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A tree, and what of it is to be copied."""
+    """A tree, and what of it is to be copied. `owner`: whose the files are; None: whose they are there."""
 
     tree: Tree
     selections: tuple[Selection, ...]
+    owner: tuple[int, int] | None = None
 
 
-def place(source: Source, documents: Sequence[tuple[str, bytes]], root_fd: int, placement: Placement) -> None:
-    """Copy `source`, and write `documents` (name and content), to `placement.dest` below `root_fd`.
+def place(
+    sources: Sequence[Source], documents: Sequence[tuple[str, bytes]], root_fd: int, placement: Placement
+) -> None:
+    """Copy `sources`, and write `documents` (name and content), to `placement.dest` below `root_fd`.
 
     A directory's contents are copied, a file goes into `dest` if that is a directory. Raises PlanError where
     a directory would replace a file or the other way round, HostError if a file changes meanwhile.
     """
-    target = _Target(source.tree, root_fd, placement)
+    target = _Target(root_fd, placement)
     try:
-        for selection in source.selections:
-            if selection.is_directory:
-                target.copy_directory(selection)
-            else:
-                target.copy_file(selection)
+        for source in sources:
+            target.copy(source)
         for name, data in documents:
             target.write_document(name, data)
         target.set_times()
@@ -66,11 +66,12 @@ def place(source: Source, documents: Sequence[tuple[str, bytes]], root_fd: int, 
 
 
 class _Target:
-    def __init__(self, tree: Tree, root_fd: int, placement: Placement) -> None:
-        self.tree = tree
+    def __init__(self, root_fd: int, placement: Placement) -> None:
         self.root_fd = root_fd
         self.placement = placement
         self.parent_owner = placement.owner or (0, 0)
+        self.tree: Tree
+        self._owner_of_source: tuple[int, int] | None = None
         self._directory = -1
         # Both by paths below `_directory`.
         self._links: dict[tuple[int, int], tuple[str, int]] = {}
@@ -85,7 +86,16 @@ class _Target:
         for path, mtime in reversed(self._times):
             os.utime(path, ns=(mtime, mtime), dir_fd=self._directory, follow_symlinks=False)
 
-    def copy_file(self, selection: Selection) -> None:
+    def copy(self, source: Source) -> None:
+        self.tree = source.tree
+        self._owner_of_source = source.owner
+        for selection in source.selections:
+            if selection.is_directory:
+                self._copy_directory(selection)
+            else:
+                self._copy_file(selection)
+
+    def _copy_file(self, selection: Selection) -> None:
         entry = selection.entries[0]
         fd, name = self._place_of(os.path.basename(selection.origin))
         try:
@@ -112,7 +122,7 @@ class _Target:
         finally:
             self._release(fd)
 
-    def copy_directory(self, selection: Selection) -> None:
+    def _copy_directory(self, selection: Selection) -> None:
         origin = selection.entries[0]
         skip = len(origin.path) + 1 if origin.path else 0
         # Hard links are kept within a directory that is copied, not between sources or matches of a wildcard:
@@ -205,18 +215,7 @@ class _Target:
                 os.utime(out, ns=(entry.mtime, entry.mtime))
             finally:
                 os.close(out)
-            status = os.fstat(src)
-            if (status.st_size, status.st_mtime_ns, status.st_ctime_ns) != (
-                entry.size,
-                entry.mtime,
-                entry.ctime,
-            ):
-                # The key was made of what it was: its record must not stand for something else.
-                raise HostError(
-                    f"{entry.path} in {self.tree.name} changed while it was copied",
-                    code="copy/changed",
-                    hint="build again, while nothing writes there",
-                )
+            self._refuse_change(entry, os.fstat(src))
         finally:
             os.close(src)
 
@@ -231,7 +230,7 @@ class _Target:
             )
 
     def _owner(self, entry: Entry) -> tuple[int, int]:
-        return self.placement.owner or (entry.uid, entry.gid)
+        return self.placement.owner or self._owner_of_source or (entry.uid, entry.gid)
 
     def _mode(self, entry: Entry) -> int:
         mode = stat.S_IMODE(entry.mode)

@@ -18,6 +18,7 @@ from cache.records import encode_parts
 if TYPE_CHECKING:
     from builder.placement import Source
     from cache.oci.digest import ChainID
+    from cache.scratch import Staging
     from cache.store import Store
 
 
@@ -31,6 +32,7 @@ class Sources:
         self._context: Tree | None = None
         self._digests: FileDigests | None = None
         self._stages: dict[ChainID, Tree] = {}
+        self._archives: list[Tree] = []
 
     def looked_at(self) -> dict[str, Entry | None]:
         """Return every path of the context, and of its ignore files' places, that an answer depends on."""
@@ -44,11 +46,12 @@ class Sources:
         """Release everything; write the stat cache."""
         if self._digests is not None:
             self._digests.save()
-        for tree in (self._context, *self._stages.values()):
+        for tree in (self._context, *self._stages.values(), *self._archives):
             if tree is not None:
                 tree.close()
         self._context = self._digests = None
         self._stages = {}
+        self._archives = []
 
     @property
     def context(self) -> Tree:
@@ -75,12 +78,25 @@ class Sources:
         parts = [(source, self._digest(source, chain_id)) for source in step.sources]
         return (*parts, *((f"<<{name}", _document_digest(data)) for name, data in step.documents))
 
-    def select(self, step: CopyStep, chain_id: ChainID | None) -> Source:
-        """Return the tree that `step` reads, and what its sources select of it."""
+    def select(self, step: CopyStep, chain_id: ChainID | None, staging: Staging) -> list[Source]:
+        """Return what `step` reads, source by source. Archives that ADD unpacks are unpacked below
+        `staging`.
+        """
+        from builder.archive import is_archive, unpack_archive
         from builder.placement import Source
 
         tree = self.context if chain_id is None else self.stage(chain_id)
-        return Source(tree, tuple(found for source in step.sources for found in tree.select(source)))
+        # Who owns a file in the context is nobody in the image.
+        owner = (0, 0) if chain_id is None else None
+        found: list[Source] = []
+        for selection in (each for source in step.sources for each in tree.select(source)):
+            if step.unpack and is_archive(tree, selection):
+                unpacked = unpack_archive(tree, selection, staging, len(found))
+                self._archives.append(unpacked)
+                found.append(Source(unpacked, unpacked.select(".")))
+            else:
+                found.append(Source(tree, (selection,), owner))
+        return found
 
     def _digest(self, source: str, chain_id: ChainID | None) -> str:
         if chain_id is None:

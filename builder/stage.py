@@ -221,13 +221,10 @@ class StageRun:
         from builder.placement import Placement, place
 
         mode = parse_chmod(step.chmod) if step.chmod else None
-        source = self._sources.select(step, tree_id)
+        sources = self._sources.select(step, tree_id, staging)
         with self._writable(staging) as root_fd:
             owner = resolve_owner(root_fd, step.chown) if step.chown else None
-            if owner is None and tree_id is None:
-                # Who owns a file in the context is nobody in the image.
-                owner = (0, 0)
-            place(source, step.documents, root_fd, Placement(step.dest, step.into_directory, owner, mode))
+            place(sources, step.documents, root_fd, Placement(step.dest, step.into_directory, owner, mode))
 
     def _workdir(self, step: WorkdirStep, staging: Staging) -> None:
         from builder.accounts import resolve_owner

@@ -76,7 +76,9 @@ class ExecStep:
 
 @dataclass(frozen=True, slots=True)
 class CopyStep:
-    """COPY. `dest` is absolute; with `into_directory` it ended in a slash or has to be a directory."""
+    """COPY, or ADD of what is in the context. `dest` is absolute; with `into_directory` it ended in a slash
+    or has to be a directory. `unpack`: files that are archives are unpacked.
+    """
 
     span: Span
     text: str
@@ -88,6 +90,7 @@ class CopyStep:
     into_directory: bool
     chown: str
     chmod: str
+    unpack: bool = False
 
 
 @dataclass(frozen=True, slots=True)

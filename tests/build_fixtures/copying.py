@@ -75,10 +75,11 @@ class Copying:
         before = len(os.listdir("/proc/self/fd"))
         try:
             found = tuple(found for source in step.sources for found in tree.select(source))
-            owner = resolve_owner(root_fd, step.chown) if step.chown else None if owners else (0, 0)
+            owner = resolve_owner(root_fd, step.chown) if step.chown else None
             mode = parse_chmod(step.chmod) if step.chmod else None
             placement = Placement(step.dest, step.into_directory, owner, mode)
-            place(Source(tree, found), step.documents, root_fd, placement)
+            source = Source(tree, found, None if owners else (0, 0))
+            place([source], step.documents, root_fd, placement)
         finally:
             assert len(os.listdir("/proc/self/fd")) == before, "a descriptor was left open"
             os.close(root_fd)

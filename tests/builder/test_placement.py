@@ -321,7 +321,7 @@ def test_a_file_that_changes_between_key_and_copy_fails_the_build(copying: Copyi
 
     root = os.open(copying.upper, os.O_RDONLY)
     with pytest.raises(HostError) as caught:
-        place(Source(tree, found), (), root, Placement("/f", False, (0, 0)))
+        place([Source(tree, found)], (), root, Placement("/f", False, (0, 0)))
     os.close(root)
     tree.close()
     assert caught.value.code == "copy/changed"

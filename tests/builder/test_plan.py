@@ -419,7 +419,8 @@ def test_workdir_is_absolute_and_clean() -> None:
         ("COPY <<.. /dest/\nx\n..", "copy/document"),
         ("RUN --security=insecure x", "run/insecure"),
         ("RUN --mount=type=cache,target=/x x", "recipe/unsupported"),
-        ("ADD a b", "recipe/unsupported"),
+        ("ADD https://example.org/a b", "recipe/unsupported"),
+        ("ADD --exclude=x a b", "recipe/unsupported"),
     ],
 )
 def test_lines_that_cannot_be(line: str, code: str) -> None:
