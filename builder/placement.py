@@ -39,11 +39,16 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A tree, and what of it is to be copied. `owner`: whose the files are; None: whose they are there."""
+    """A tree, and what of it is to be copied. `owner`: whose the files are; None: whose they are there.
+
+    `unpacked`: it was an archive. Then `Placement.mode` does not count, and what is in the way is replaced,
+    as by tar.
+    """
 
     tree: Tree
     selections: tuple[Selection, ...]
     owner: tuple[int, int] | None = None
+    unpacked: bool = False
 
 
 def place(
@@ -72,6 +77,7 @@ class _Target:
         self.parent_owner = placement.owner or (0, 0)
         self.tree: Tree
         self._owner_of_source: tuple[int, int] | None = None
+        self._unpacked = False
         self._directory = -1
         # Both by paths below `_directory`.
         self._links: dict[tuple[int, int], tuple[str, int]] = {}
@@ -89,6 +95,7 @@ class _Target:
     def copy(self, source: Source) -> None:
         self.tree = source.tree
         self._owner_of_source = source.owner
+        self._unpacked = source.unpacked
         for selection in source.selections:
             if selection.is_directory:
                 self._copy_directory(selection)
@@ -168,7 +175,10 @@ class _Target:
             return
         if stat.S_ISSOCK(entry.mode):
             return
-        _make_way(fd, name)
+        if self._unpacked and is_directory(fd, name):
+            _remove_tree(fd, name)
+        else:
+            _make_way(fd, name)
         if stat.S_ISREG(entry.mode):
             if entry.nlink == 1 or not path or not self._linked(entry, fd, name):
                 self._copy_regular(entry, source, source_name, fd, name)
@@ -185,10 +195,13 @@ class _Target:
             os.mkdir(name, 0o700, dir_fd=fd)
         except FileExistsError:
             if not is_directory(fd, name):
-                raise PlanError(
-                    f"cannot copy the directory {entry.path!r} onto what is no directory",
-                    code="copy/onto-file",
-                ) from None
+                if not self._unpacked:
+                    raise PlanError(
+                        f"cannot copy the directory {entry.path!r} onto what is no directory",
+                        code="copy/onto-file",
+                    ) from None
+                os.unlink(name, dir_fd=fd)
+                os.mkdir(name, 0o700, dir_fd=fd)
         # Also where it is there already, as with BuildKit: only `dest` itself keeps what it has.
         self._set_attributes(entry, fd, name)
         self._times.append((path, entry.mtime))
@@ -234,7 +247,7 @@ class _Target:
 
     def _mode(self, entry: Entry) -> int:
         mode = stat.S_IMODE(entry.mode)
-        return self.placement.mode(mode) if self.placement.mode else mode
+        return self.placement.mode(mode) if self.placement.mode and not self._unpacked else mode
 
     def _linked(self, entry: Entry, fd: int, name: str) -> bool:
         """Make `name` another name of the copy of the same file, if there is one still."""
@@ -288,6 +301,13 @@ def _make_way(fd: int, name: str) -> None:
         raise PlanError(
             f"cannot write the file {name!r} onto a directory", code="copy/onto-directory"
         ) from None
+
+
+def _remove_tree(fd: int, name: str) -> None:
+    import shutil
+
+    # It is safe against links: each directory is opened below the one before.
+    shutil.rmtree(name, dir_fd=fd)
 
 
 def _copy_range(src: int, out: int) -> None:

@@ -93,7 +93,7 @@ class Sources:
             if step.unpack and is_archive(tree, selection):
                 unpacked = unpack_archive(tree, selection, staging, len(found))
                 self._archives.append(unpacked)
-                found.append(Source(unpacked, unpacked.select(".")))
+                found.append(Source(unpacked, unpacked.select("."), unpacked=True))
             else:
                 found.append(Source(tree, (selection,), owner))
         return found

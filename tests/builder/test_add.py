@@ -9,6 +9,7 @@ import gzip
 import io
 import lzma
 import os
+import stat
 import tarfile
 from collections.abc import Callable
 from typing import Any
@@ -69,6 +70,22 @@ def test_chown_is_for_all_that_is_unpacked(project: Project) -> None:
     project.write("a.tar", PLAIN)
     found = project.files(project.build("FROM base\nADD --chown=3:4 a.tar /dest/\n"), "dest")
     assert {(status.st_uid, status.st_gid) for status in found.values()} == {(3, 4)}
+
+
+def test_what_is_in_the_way_is_replaced_and_modes_are_the_archive_s(project: Project) -> None:
+    """As BuildKit has it: --chmod is not for what is unpacked."""
+    project.write("a.tar", PLAIN)
+    text = """\
+FROM base
+RUN mkdir -p /x/link/full /real; echo kept > /real/kept; ln -s /real /x/sub
+ADD --chmod=777 a.tar /x
+"""
+    outcome = project.build(text)
+    found = project.files(outcome)
+    assert (found["x/sub"].st_mode & 0o7777, found["x/sub/file"].st_mode & 0o7777) == (0o750, 0o640)
+    assert stat.S_ISLNK(found["x/link"].st_mode)
+    assert "real/file" not in found
+    assert project.read(outcome, "real/kept") == b"kept\n"
 
 
 def test_what_is_no_archive_is_copied(project: Project) -> None:
