@@ -141,7 +141,8 @@ class Build:
         bases: dict[Base, StageResult] = {}
         for base in outlined.bases:
             bases[base] = self._base(base, path, (*above, real))
-        planned = plan(outlined, options, {base: found.image for base, found in bases.items()})
+        configs = {base: found.image for base, found in bases.items()}
+        planned = plan(outlined, options, configs, self.loader.trigger)
         self._announce(planned, not above)
         sources = Sources(self._store, context, path)
         try:

@@ -46,6 +46,8 @@ class StageState:
     declared: dict[str, None] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
     cmd_is_ours: bool = False
+    triggers: tuple[str, ...] = ()
+    """What the base's ONBUILD wants to be done first. They are not passed on: the child's child has none."""
 
     @classmethod
     def start(
@@ -58,7 +60,9 @@ class StageState:
             environment["PATH"] = DEFAULT_PATH
             env = (*env, f"PATH={DEFAULT_PATH}")
         config = replace(image.config, on_build=(), env=env)
-        return cls(name, image, config, Scope(environment), globals_, arguments, escape)
+        state = cls(name, image, config, Scope(environment), globals_, arguments, escape)
+        state.triggers = image.config.on_build
+        return state
 
     def child(self, name: str) -> StageState:
         """Return the state right after FROM this stage: ENV, ARG values, SHELL, USER, WORKDIR and labels
@@ -73,6 +77,7 @@ class StageState:
             self.arguments,
             self.escape,
             dict(self.declared),
+            triggers=self.config.on_build,
         )
 
     @property
@@ -393,6 +398,12 @@ def _shell(state: StageState, instruction: ast.Shell) -> None:
     state.set_config(instruction, f"SHELL [{' '.join(instruction.args)}]", shell=instruction.args)
 
 
+def _onbuild(state: StageState, instruction: ast.Onbuild) -> None:
+    # As with BuildKit, history does not tell.
+    triggers = (*state.config.on_build, instruction.expression)
+    state.config = replace(state.config, on_build=triggers)
+
+
 def _maintainer(state: StageState, instruction: ast.Maintainer) -> None:
     state.image = replace(state.image, author=instruction.name)
     state.steps.append(ConfigStep(instruction.span, _line(instruction), f"MAINTAINER {instruction.name}"))
@@ -426,6 +437,7 @@ _HANDLERS: dict[str, Callable[..., None]] = {
     "HEALTHCHECK": _healthcheck,
     "LABEL": _label,
     "MAINTAINER": _maintainer,
+    "ONBUILD": _onbuild,
     "RUN": _run,
     "SHELL": _shell,
     "STOPSIGNAL": _stopsignal,

@@ -7,7 +7,7 @@ has it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from builder.errors import PlanError
@@ -80,14 +80,23 @@ def outline(recipe: Recipe, options: PlanOptions) -> Outline:
     return Outline(recipe, _needed(recipe, scope, options, target), scope)
 
 
-def plan(outline: Outline, options: PlanOptions, bases: Mapping[Base, ImageConfig]) -> Plan:
-    """Return the steps of every stage of `outline`. `bases` has the config of each of `outline.bases`."""
+def plan(
+    outline: Outline,
+    options: PlanOptions,
+    bases: Mapping[Base, ImageConfig],
+    parse_trigger: Callable[[str], Instruction],
+) -> Plan:
+    """Return the steps of every stage of `outline`. `bases` has the config of each of `outline.bases`.
+    `parse_trigger` makes an instruction of an ONBUILD trigger in them.
+    """
     states: dict[int, StageState] = {}
     planned: list[PlannedStage] = []
     warnings: list[tuple[str, str, Span | None]] = []
     for outlined in outline.stages:
         state = _stage_state(outline, outlined, options, bases, states)
         trees = dict(outlined.trees)
+        for trigger in map(parse_trigger, state.triggers):
+            _apply_trigger(state, trigger, outline, outlined, bases, states)
         for instruction in outlined.stage.instructions:
             apply(state, instruction, trees.get(instruction))
         states[outlined.stage.index] = state
@@ -131,13 +140,29 @@ def _stage_state(
         return states[outlined.base.index].child(outlined.name)
     scratch = isinstance(outlined.base, Scratch)
     image = initial_config(outlined.platform) if scratch else bases[outlined.base]
-    if image.config.on_build:
-        raise PlanError(
-            "the base has ONBUILD triggers, which this version cannot run",
-            code="recipe/unsupported",
-            span=outlined.stage.from_.span,
-        )
     return StageState.start(outlined.name, image, scope, dict(options.arguments), escape)
+
+
+def _apply_trigger(
+    state: StageState,
+    trigger: Instruction,
+    outline: Outline,
+    outlined: OutlinedStage,
+    bases: Mapping[Base, ImageConfig],
+    states: Mapping[int, StageState],
+) -> None:
+    """Apply an ONBUILD trigger of the base, as if it stood right behind FROM: that is its place too."""
+    from_ = outlined.stage.from_
+    tree = _tree(outline.recipe, outlined.stage, trigger, outlined.platform)
+    known = tree.index in states if isinstance(tree, StageBase) else tree is None or tree in bases
+    if not known:
+        raise PlanError(
+            f"ONBUILD {trigger.keyword} {trigger.text}: the base's trigger copies from something that "
+            "nothing else in this recipe needs, which this version cannot do",
+            code="recipe/unsupported",
+            span=from_.span,
+        )
+    apply(state, trigger.replace(span=from_.span), tree)
 
 
 def _find_target(recipe: Recipe, target: str | None) -> int:

@@ -4,6 +4,7 @@ not parsed again.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 import sys
@@ -16,7 +17,7 @@ from grammar.source import Source
 
 if TYPE_CHECKING:
     from cache.memo import Memo
-    from grammar.ast import Recipe
+    from grammar.ast import Instruction, Recipe
 
 MAX_BYTES = 128 << 20
 
@@ -49,6 +50,24 @@ class RecipeLoader:
         except StaleEncoding:
             return None
         return recipe
+
+    def trigger(self, text: str) -> Instruction:
+        """Return the instruction that an image's ONBUILD trigger is. Raises RecipeError."""
+        from grammar.ast import Directives, Fragment
+        from grammar.encode import StaleEncoding, dump, load
+
+        key = _memo_key("ONBUILD", text.encode("utf-8", "surrogateescape"))
+        known = self._memo.get("trigger", key) if self._memo is not None else None
+        with contextlib.suppress(StaleEncoding):
+            if known is not None:
+                found: Fragment = load(known)
+                return found.instructions[0]
+        from grammar.parser import parse_trigger
+
+        instruction = parse_trigger(Source("ONBUILD", text))
+        if self._memo is not None:
+            self._memo.put("trigger", key, dump(Fragment("ONBUILD", Directives(), (instruction,))))
+        return instruction
 
     def _parse(self, path: str, data: bytes) -> Recipe:
         from grammar.parser import decode, parse

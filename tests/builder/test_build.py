@@ -159,6 +159,55 @@ def test_recipes_that_stand_on_each_other(project: Project) -> None:
     assert caught.value.span.file.endswith("c.rec")
 
 
+def test_triggers_run_in_the_direct_child_only(project: Project) -> None:
+    """Right after its FROM, with its context; neither in the image that has them nor in the child's child."""
+    project.write("f", "child's")
+    project.write("lib/f", "parent's")
+    project.write(
+        "lib/lib.rec",
+        """\
+FROM ../../base/base.rec
+ONBUILD COPY f /f
+ONBUILD RUN <<END
+cat /f > /made
+END
+ONBUILD ENV A=1
+ONBUILD USER app
+""",
+    )
+    parent = project.build("FROM ./lib/lib.rec AS x\nRUN id -u > /home/app/who || true\n")
+    found = project.files(parent)
+    assert {"f", "made"} <= found.keys()
+    assert project.read(parent, "made") == b"child's"
+    assert (parent.config.user, parent.config.on_build) == ("app", ())
+    assert "A=1" in parent.config.env
+    shown = [entry.created_by for entry in parent.image.history]
+    assert shown[2:4] == ["COPY f /f # pybuild", "RUN /bin/sh -c cat /f > /made\n # pybuild"]
+    text = "FROM ./lib/lib.rec AS x\nFROM x\nRUN test $(cat /made) = child\\'s\n"
+    child = project.build(text)
+    assert len(child.image.diff_ids) == len(parent.image.diff_ids)
+    assert project.build(text).outcomes == ["cached"] * 3
+
+
+def test_a_stage_s_triggers_run_in_the_stage_upon_it(project: Project) -> None:
+    text = "FROM ../base/base.rec AS x\nONBUILD RUN echo > /triggered\nFROM x AS y\nFROM y\nRUN true\n"
+    assert project.build(text).outcomes == ["ran", "ran"]
+    alone = project.build(text, "--target", "x")
+    assert alone.config.on_build == ("RUN echo > /triggered",)
+    assert "triggered" not in project.files(alone)
+
+
+def test_a_trigger_that_copies_from_a_stage(project: Project) -> None:
+    project.write("lib.rec", "FROM ../base/base.rec\nONBUILD COPY --from=tools /tool /tool\n")
+    text = (
+        "FROM ../base/base.rec AS tools\nRUN echo > /tool\nFROM ./lib.rec\nCOPY --from=tools /tool /again\n"
+    )
+    assert {"tool", "again"} <= project.files(project.build(text)).keys()
+    with pytest.raises(PlanError) as caught:
+        project.build("FROM ../base/base.rec AS tools\nRUN echo > /tool\nFROM ./lib.rec\n")
+    assert caught.value.code == "recipe/unsupported"
+
+
 def test_only_config_on_nothing(project: Project) -> None:
     outcome = project.build('FROM scratch\nLABEL a=1\nCMD ["/x"]\n')
     assert outcome.image.diff_ids == ()
