@@ -118,8 +118,7 @@ class _Target:
         assert "/" not in name and name not in ("", ".", ".."), "planning has seen to it"
         fd, name = self._place_of(name)
         try:
-            _make_way(fd, name)
-            out = os.open(name, _CREATE, 0o600, dir_fd=fd)
+            out = self._create(fd, name)
             try:
                 _write_all(out, data)
                 os.fchown(out, *self.parent_owner)
@@ -175,15 +174,12 @@ class _Target:
             return
         if stat.S_ISSOCK(entry.mode):
             return
-        if self._unpacked and is_directory(fd, name):
-            _remove_tree(fd, name)
-        else:
-            _make_way(fd, name)
         if stat.S_ISREG(entry.mode):
             if entry.nlink == 1 or not path or not self._linked(entry, fd, name):
                 self._copy_regular(entry, source, source_name, fd, name)
                 self._note_link(entry, fd, name, path)
             return
+        self._make_way(fd, name)
         if stat.S_ISLNK(entry.mode):
             os.symlink(os.readlink(source_name, dir_fd=source), name, dir_fd=fd)
         else:
@@ -216,7 +212,7 @@ class _Target:
     def _copy_regular(self, entry: Entry, source: int, source_name: str, fd: int, name: str) -> None:
         src = os.open(source_name, _READ, dir_fd=source)
         try:
-            out = os.open(name, _CREATE, 0o600, dir_fd=fd)
+            out = self._create(fd, name)
             try:
                 if entry.size <= _SMALL:
                     _pump(src, out)
@@ -242,6 +238,26 @@ class _Target:
                 hint="build again, while nothing writes there",
             )
 
+    def _create(self, fd: int, name: str) -> int:
+        """Create an empty file, whatever else is there, and open it for writing."""
+        try:
+            return os.open(name, _CREATE, 0o600, dir_fd=fd)
+        except FileExistsError:
+            self._make_way(fd, name)
+            return os.open(name, _CREATE, 0o600, dir_fd=fd)
+
+    def _make_way(self, fd: int, name: str) -> None:
+        try:
+            os.unlink(name, dir_fd=fd)
+        except FileNotFoundError:
+            pass
+        except IsADirectoryError:
+            if not self._unpacked:
+                raise PlanError(
+                    f"cannot write the file {name!r} onto a directory", code="copy/onto-directory"
+                ) from None
+            _remove_tree(fd, name)
+
     def _owner(self, entry: Entry) -> tuple[int, int]:
         return self.placement.owner or self._owner_of_source or (entry.uid, entry.gid)
 
@@ -254,6 +270,7 @@ class _Target:
         path, ino = self._links.get((entry.dev, entry.ino), ("", 0))
         if not path or os.stat(path, dir_fd=self._directory, follow_symlinks=False).st_ino != ino:
             return False
+        self._make_way(fd, name)
         os.link(path, name, src_dir_fd=self._directory, dst_dir_fd=fd, follow_symlinks=False)
         return True
 
@@ -290,17 +307,6 @@ class _Cursor:
 
 def _holds(directory: str, path: str) -> bool:
     return not directory or path == directory or path.startswith(directory + "/")
-
-
-def _make_way(fd: int, name: str) -> None:
-    try:
-        os.unlink(name, dir_fd=fd)
-    except FileNotFoundError:
-        pass
-    except IsADirectoryError:
-        raise PlanError(
-            f"cannot write the file {name!r} onto a directory", code="copy/onto-directory"
-        ) from None
 
 
 def _remove_tree(fd: int, name: str) -> None:
