@@ -109,7 +109,8 @@ class Records:
         """Return the newest `count` records of each of the recipe lines, with their parts, the newest
         first.
         """
-        query = f"SELECT {_COLUMNS}, parts FROM records WHERE line = ? ORDER BY created DESC, rowid DESC LIMIT ?"
+        order = "ORDER BY created DESC, rowid DESC LIMIT ?"
+        query = f"SELECT {_COLUMNS}, parts FROM records WHERE line = ? {order}"
         return tuple(_decode(row) for line in lines for row in self._database.read(query, (line, count)))
 
     def touch(self, keys: Iterable[str]) -> None:
