@@ -30,6 +30,9 @@ VERSION = 1
 FRESH_SECONDS = 3600
 """After this the usual way is taken once, which notes when layers and records were last used."""
 
+_STORELESS = frozenset(("check", "fmt", "plan"))
+"""Commands that must not touch the store, let alone mend it."""
+
 GIT = ("status", "--porcelain=v2", "--branch", "--untracked-files=normal", "--", ".")
 
 
@@ -37,6 +40,8 @@ def attempt(argv: Sequence[str]) -> int | None:
     """Return the exit code if `argv` is a build that is there already, and print what it prints; None
     otherwise.
     """
+    if argv[:1] and argv[0] in _STORELESS:
+        return None
     root = _root(argv)
     if root is None or not os.path.exists(root + "/pybuild.db"):
         return None

@@ -1,0 +1,81 @@
+"""Say what building a recipe would do: what is cached, what would run, and why.
+
+Nothing is run, fetched or written; neither root, network nor a store is needed. A step's key begins with the
+state below it: of steps above one that would run it cannot be known whether they hit. What the store does not
+know of (bases that were never pulled) is shown as unknown.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from builder.config import Config
+    from builder.plan import PlanOptions
+    from builder.planning import Forecast
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments to `parser`."""
+    from builder.commands.build import add_build_options
+
+    parser.add_argument(
+        "recipe", nargs="?", metavar="RECIPE", help="the recipe, or a directory with a Dockerfile"
+    )
+    parser.add_argument("context_", nargs="?", metavar="CONTEXT", help="the directory that COPY reads")
+    add_build_options(parser)
+    parser.add_argument(
+        "--format", choices=("text", "json", "dot"), default="text", help="how to print (default: text)"
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the command; return the exit code."""
+    from builder import planning_report
+    from builder.config import load
+    from builder.session import store_root
+
+    config = load(args.config)
+    forecast = _forecast(args, config, store_root(args.root, config.root))
+    report = {
+        "text": planning_report.as_text,
+        "json": planning_report.as_json,
+        "dot": planning_report.as_dot,
+    }
+    print(report[args.format](forecast))
+    return 0
+
+
+def _forecast(args: argparse.Namespace, config: Config, root: str) -> Forecast:
+    from builder.commands.build import find_recipe
+    from builder.planning import Planning
+    from builder.planning_store import find_store
+
+    recipe, context = find_recipe(args)
+    options = _options(args, config)
+    store, why_not = find_store(root)
+    try:
+        pull = args.pull or config.pull
+        planning = Planning(store, why_not, options, no_cache=args.no_cache, pull=pull)
+        return planning.run(recipe, context)
+    finally:
+        if store is not None:
+            store.close()
+
+
+def _options(args: argparse.Namespace, config: Config) -> PlanOptions:
+    """Return what the arguments and the configuration ask of a build. Raises UsageError."""
+    from builder.errors import UsageError
+    from builder.plan import PlanOptions
+    from builder.session import build_arguments
+    from cache.errors import FormatError
+    from cache.oci.platform import Platform
+
+    text = args.platform or config.platform
+    try:
+        platform = Platform.parse(text) if text else Platform.host()
+    except FormatError as error:
+        raise UsageError(error.message, hint=error.hint, code="usage/platform") from None
+    given = build_arguments(args.build_arg, config.build_args)
+    return PlanOptions(platform, platform, given, args.target)

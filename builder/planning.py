@@ -1,0 +1,358 @@
+"""What a build would do: which steps are in the cache, which would run, and why. Nothing is run, made or
+fetched.
+
+The keys are those of the build, as far as they can be known beforehand. A key begins with the state below:
+above a step that would run, it depends on what that one gives.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from builder.errors import BuildError, PlanError
+from builder.explain import why
+from builder.keys import StepKey, check_key, copy_key, exec_key, workdir_key
+from builder.plan import PlanOptions, outline, plan
+from builder.recipes import RecipeLoader
+from builder.sources import Sources
+from builder.stepcache import StepLine
+from builder.steps import (
+    Base,
+    ConfigStep,
+    ContextTree,
+    CopyStep,
+    ExecStep,
+    ImageBase,
+    PlannedStage,
+    RecipeBase,
+    Scratch,
+    StageBase,
+    Step,
+    TestStep,
+    WorkdirStep,
+)
+from cache.records import decode_parts
+
+if TYPE_CHECKING:
+    from builder.planning_store import ReadOnlyStore
+    from builder.tree import Tree
+    from cache.oci.digest import ChainID
+    from cache.oci.spec import ImageConfig
+    from cache.records import Record
+    from grammar.source import Span
+
+Outcome = Literal["cached", "runs", "depends", "unknown", "config"]
+"""`depends`: on what a step below gives, which would run. `unknown`: nothing is known of what it stands on.
+`config`: it changes the image's config alone, and is not cached."""
+
+_COMPARED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class StepForecast:
+    """A step. `key` is "" where it cannot be known; `seconds` is what it took when it ran, `size` its layer's
+    bytes, both 0 unless it is cached. `reads` names the stage or image that a COPY reads from, `reads_id` is
+    the id of that stage."""
+
+    text: str
+    file: str
+    line: int
+    outcome: Outcome
+    reason: str = ""
+    key: str = ""
+    seconds: float = 0.0
+    size: int = 0
+    reads: str = ""
+    reads_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StageForecast:
+    """A stage. `base` is what it stands on, as its FROM names it; `known`: what that is stands in the store,
+    or needs not to. `id`, `base_id` (of the stage that it stands on) and `needs` tell stages of several
+    recipes apart."""
+
+    id: str
+    name: str
+    recipe: str
+    base: str
+    base_id: str
+    known: bool
+    needs: tuple[str, ...]
+    steps: tuple[StepForecast, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """All stages that the target needs, each after those that it needs itself; the target is the last one.
+    `no_store` says why the store was not asked, "" if it was."""
+
+    recipe: str
+    target: str
+    stages: tuple[StageForecast, ...]
+    warnings: tuple[tuple[str, str, Span | None], ...]
+    no_store: str
+
+    def count(self, outcome: Outcome) -> int:
+        """Return how many steps have this outcome."""
+        return sum(step.outcome == outcome for stage in self.stages for step in stage.steps)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What is known of a root filesystem: its ChainID (None: empty) if `known`; else why it is not."""
+
+    image: ImageConfig
+    known: bool
+    chain_id: ChainID | None
+    outcome: Outcome
+    stage: str = ""
+
+
+class Planning:
+    """Looks ahead at one build. `why_not` says why there is no store."""
+
+    def __init__(
+        self, store: ReadOnlyStore | None, why_not: str, options: PlanOptions, *, no_cache: bool, pull: bool
+    ) -> None:
+        self._store = store
+        self._why_not = why_not
+        self._options = options
+        self._no_cache = no_cache
+        self._pull = pull
+        self._stages: list[StageForecast] = []
+        self._states: dict[tuple[str, int], _State] = {}
+        self._warnings: list[tuple[str, str, Span | None]] = []
+        self.loader = RecipeLoader(store.memo if store else None)
+
+    def run(self, recipe: str, context: str) -> Forecast:
+        """Return what building `recipe` on `context` would do. Raises RecipeError, BuildError, CacheError."""
+        state = self._recipe(recipe, context, self._options, ())
+        last = next(stage for stage in self._stages if stage.id == state.stage)
+        return Forecast(recipe, last.name, tuple(self._stages), tuple(self._warnings), self._why_not)
+
+    def _recipe(self, path: str, context: str, options: PlanOptions, above: tuple[str, ...]) -> _State:
+        real = os.path.realpath(path)
+        outlined = outline(self.loader.load(path), options)
+        bases: dict[Base, _State] = {base: self._base(base, path, (*above, real)) for base in outlined.bases}
+        configs = {base: state.image for base, state in bases.items()}
+        planned = plan(outlined, options, configs, self.loader.trigger)
+        self._warnings += planned.warnings
+        names = {stage.index: f"{path}#{stage.name}" for stage in planned.stages}
+        sources = _Sources(self._store, context, path) if self._store else None
+        try:
+            for stage in planned.stages:
+                known = self._states.get((real, stage.index))
+                if known is None:
+                    known = self._stage(path, stage, bases, names, sources)
+                    self._states[real, stage.index] = known
+                bases[StageBase(stage.index)] = known
+        finally:
+            if sources is not None:
+                sources.close()
+        return bases[StageBase(planned.stages[-1].index)]
+
+    def _base(self, base: ImageBase | RecipeBase, recipe: str, above: tuple[str, ...]) -> _State:
+        if isinstance(base, RecipeBase):
+            path = os.path.normpath(os.path.join(os.path.dirname(recipe), base.path))
+            _refuse_cycle(os.path.realpath(path), above, base.span)
+            options = PlanOptions(self._options.platform, self._options.platform, target=base.target)
+            return self._recipe(path, os.path.dirname(path) or ".", options, above)
+        if self._store is not None and not self._pull:
+            from builder.planning_bases import find_base
+
+            found = find_base(self._store, base, os.path.dirname(recipe))
+            if found is not None:
+                return _State(found.config, True, found.chain_id, "cached")
+        from builder.instructions import initial_config
+
+        return _State(initial_config(base.platform), False, None, "unknown")
+
+    def _stage(
+        self,
+        recipe: str,
+        stage: PlannedStage,
+        bases: Mapping[Base, _State],
+        names: Mapping[int, str],
+        sources: Sources | None,
+    ) -> _State:
+        if isinstance(stage.base, Scratch):
+            below = _State(stage.image, True, None, "cached")
+        else:
+            below = bases[stage.base]
+        run = _StagePlanning(self._store, recipe, stage, below, bases, sources, no_cache=self._no_cache)
+        steps = run.run()
+        identity = names[stage.index]
+        trees = [step.tree for step in stage.steps if isinstance(step, CopyStep)]
+        states = [below, *(bases[tree] for tree in trees if not isinstance(tree, ContextTree))]
+        needs = [state.stage for state in states if state.stage]
+        self._stages.append(
+            StageForecast(
+                identity,
+                stage.name,
+                recipe,
+                describe(stage.base, names),
+                below.stage,
+                below.outcome != "unknown" or isinstance(stage.base, StageBase | RecipeBase),
+                tuple(dict.fromkeys(needs)),
+                tuple(steps),
+            )
+        )
+        return replace(run.state, image=stage.image, stage=identity)
+
+
+class _StagePlanning:
+    """Looks ahead at one stage."""
+
+    def __init__(
+        self,
+        store: ReadOnlyStore | None,
+        recipe: str,
+        stage: PlannedStage,
+        below: _State,
+        trees: Mapping[Base, _State],
+        sources: Sources | None,
+        *,
+        no_cache: bool,
+    ) -> None:
+        self._store = store
+        self._recipe = recipe
+        self._stage = stage
+        self._trees = trees
+        self._sources = sources
+        self._no_cache = no_cache
+        self._platform = str(stage.image.platform)
+        self._ordinals: dict[str, int] = {}
+        self.state = below
+
+    def run(self) -> list[StepForecast]:
+        """Return what each step would do; `state` is what is known of the root filesystem above the last."""
+        return [self._step(step) for step in self._stage.steps]
+
+    def _step(self, step: Step) -> StepForecast:
+        told = StepForecast(step.text, step.span.file, step.span.line, "config")
+        if isinstance(step, ConfigStep):
+            return told
+        if isinstance(step, CopyStep) and not isinstance(step.tree, ContextTree):
+            told = replace(told, reads=self._name(step.tree), reads_id=self._trees[step.tree].stage)
+        keyword = step.text.partition(" ")[0]
+        ordinal = self._ordinals[keyword] = self._ordinals.get(keyword, -1) + 1
+        line = StepLine(0, keyword, os.path.basename(self._recipe), self._stage.name, ordinal)
+        found = self._look(step, line, told)
+        if not isinstance(step, TestStep) and found.outcome != "cached":
+            after: Outcome = "unknown" if found.outcome == "unknown" else "depends"
+            self.state = replace(self.state, known=False, chain_id=None, outcome=after)
+        return found
+
+    def _name(self, tree: Base) -> str:
+        if isinstance(tree, StageBase):
+            return self._trees[tree].stage.rpartition("#")[2]
+        return describe(tree, {})
+
+    def _look(
+        self, step: ExecStep | CopyStep | WorkdirStep | TestStep, line: StepLine, told: StepForecast
+    ) -> StepForecast:
+        if self._store is None:
+            return replace(told, outcome="runs", reason="there is no store to look in")
+        if not self.state.known:
+            reason = (
+                "the base is not in the store"
+                if self.state.outcome == "unknown"
+                else "a step below it would run"
+            )
+            return replace(told, outcome=self.state.outcome, reason=reason)
+        try:
+            key = self._key(step)
+        except BuildError as error:
+            if error.span is None:
+                error.span = step.span
+            raise
+        if isinstance(key, str):
+            return replace(told, outcome="unknown" if key.startswith("the base") else "depends", reason=key)
+        told = replace(told, key=key.key)
+        record = None if self._no_cache else self._record(key.key)
+        if record is None:
+            return replace(told, outcome="runs", reason=self._reason(line, key))
+        if not isinstance(step, TestStep):
+            self.state = replace(self.state, chain_id=record.chain_id)
+        return replace(told, outcome="cached", seconds=record.seconds, size=record.size)
+
+    def _key(self, step: ExecStep | CopyStep | WorkdirStep | TestStep) -> StepKey | str:
+        """Return the key of a step on the state below it; or why it cannot be known."""
+        below = self.state.chain_id
+        if isinstance(step, ExecStep):
+            return exec_key(step, below, self._platform)
+        if isinstance(step, WorkdirStep):
+            return workdir_key(step, below)
+        if isinstance(step, TestStep):
+            from builder.testing import suite_digest
+
+            suite = suite_digest(self._recipe, step.suite) if step.suite else ""
+            return check_key(step, below, self._platform, suite)
+        assert self._sources is not None
+        if isinstance(step.tree, ContextTree):
+            return copy_key(step, below, self._sources.parts(step, None))
+        tree = self._trees[step.tree]
+        if not tree.known:
+            return (
+                "the base that it copies from is not in the store"
+                if tree.outcome == "unknown"
+                else ("what it copies comes of a step that would run")
+            )
+        if tree.chain_id is None:
+            return "the stage that it copies from is empty"
+        try:
+            return copy_key(step, below, self._sources.parts(step, tree.chain_id))
+        except _NotLookedAt:
+            return "nobody has looked yet at what it copies"
+
+    def _record(self, key: str) -> Record | None:
+        assert self._store is not None
+        record = self._store.records.get(key)
+        if record is None or (record.diff_id is not None and self._store.layers.get(record.chain_id) is None):
+            return None
+        return record
+
+    def _reason(self, line: StepLine, key: StepKey) -> str:
+        if self._no_cache:
+            return "--no-cache"
+        assert self._store is not None
+        earlier = self._store.records.recent(line.neighbours, _COMPARED)
+        return why(line.keyword, key, [record.parts for record in earlier], self._files)
+
+    def _files(self, digest: str) -> tuple[tuple[str, str], ...] | None:
+        assert self._store is not None
+        known = self._store.memo.get("files", digest)
+        return None if known is None else decode_parts(known)
+
+
+class _NotLookedAt(Exception):
+    """What a root filesystem holds is not known, and to look at it takes a mount."""
+
+
+class _Sources(Sources):
+    """What COPYs read, as far as it can be told without a mount: the context, and what builds before have
+    found in stages and images."""
+
+    def stage(self, chain_id: ChainID) -> Tree:
+        raise _NotLookedAt
+
+
+def describe(base: Base, names: Mapping[int, str]) -> str:
+    """Return what is shown of a base: as FROM names it; a stage by its name in `names`, else its number."""
+    if isinstance(base, ImageBase):
+        return base.reference
+    if isinstance(base, RecipeBase):
+        return f"{base.path}#{base.target}" if base.target else base.path
+    if isinstance(base, StageBase):
+        return f"stage {names[base.index].rpartition('#')[2] if base.index in names else base.index}"
+    return "scratch"
+
+
+def _refuse_cycle(real: str, above: Sequence[str], span: Span | None) -> None:
+    if real in above:
+        shown = " -> ".join(os.path.basename(path) for path in [*above[above.index(real) :], real])
+        raise PlanError(f"recipes stand on each other in a circle: {shown}", code="recipe/cycle", span=span)
