@@ -13,13 +13,16 @@ from builder.keys import Part
 from builder.patterns import IgnoreRules, read_ignore_file
 from builder.steps import CopyStep
 from builder.tree import Entry, Tree
+from cache.oci.digest import ChainID
 from cache.records import encode_parts
 
 if TYPE_CHECKING:
     from builder.placement import Source
-    from cache.oci.digest import ChainID
     from cache.scratch import Staging
     from cache.store import Store
+
+EMPTY = ChainID("")
+"""The root filesystem of a stage or image without layers. None would mean the context."""
 
 
 class Sources:
@@ -65,11 +68,18 @@ class Sources:
         """The root filesystem `chain_id`, read-only."""
         tree = self._stages.get(chain_id)
         if tree is None:
-            from builder.overlay import Overlay, detached
-
-            fd = detached(Overlay(self._store.layers.lowerdirs(chain_id)))
-            tree = self._stages[chain_id] = Tree(fd, name="the stage or image that --from names")
+            name = "the stage or image that --from names"
+            tree = self._stages[chain_id] = Tree(self._open_stage(chain_id), name=name)
         return tree
+
+    def _open_stage(self, chain_id: ChainID) -> int:
+        if chain_id == EMPTY:
+            with self._store.stage() as staging:
+                # It is gone from tmp/ at once, and stays what it is for whoever has it open.
+                return os.open(staging.upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        from builder.overlay import Overlay, detached
+
+        return detached(Overlay(self._store.layers.lowerdirs(chain_id)))
 
     def parts(self, step: CopyStep, chain_id: ChainID | None) -> tuple[Part, ...]:
         """Return the key parts of what `step` copies: for each source, a digest. `chain_id`: of the stage

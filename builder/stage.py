@@ -13,6 +13,7 @@ from builder.errors import BuildError, HostError, StepFailed
 from builder.events import Emit, StageFinished, StageStarted, StepFinished, StepOutput, StepStarted
 from builder.image import HistoryEntry, assemble
 from builder.keys import StepKey, check_key, copy_key, exec_key, workdir_key
+from builder.sources import EMPTY
 from builder.stepcache import StepCache, StepLine
 from builder.steps import (
     Base,
@@ -146,7 +147,7 @@ class StageRun:
             )
         if isinstance(step, WorkdirStep):
             return workdir_key(step, self._chain_id), lambda staging: self._workdir(step, staging)
-        tree = None if isinstance(step.tree, ContextTree) else self._trees[step.tree].chain_id
+        tree = None if isinstance(step.tree, ContextTree) else self._trees[step.tree].chain_id or EMPTY
         parts = self._sources.parts(step, tree)
         return copy_key(step, self._chain_id, parts), lambda staging: self._copy(step, tree, staging)
 

@@ -306,3 +306,11 @@ def test_the_version_is_in_a_record(project: Project) -> None:
     project.build("FROM base\nRUN true\n")
     with Store.open(project.store_root) as store:
         assert {record.version for record in store.records} == {VERSION}
+
+
+def test_a_stage_without_layers_is_empty_and_not_the_context(project: Project) -> None:
+    project.write("f", "f")
+    with pytest.raises(PlanError, match="is not in the stage or image"):
+        project.build("FROM scratch AS empty\nENV A=1\nFROM scratch\nCOPY --from=empty f /f\n")
+    outcome = project.build("FROM scratch AS empty\nFROM scratch\nCOPY --from=empty / /copied/\n")
+    assert project.layer(outcome) == ["copied"]
