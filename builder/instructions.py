@@ -294,6 +294,7 @@ def _copy(state: StageState, instruction: ast.Copy | ast.Add, tree: Tree) -> Non
             into_directory=into,
             chown=chown,
             chmod=chmod,
+            link=instruction.link,
             unpack=isinstance(instruction, ast.Add) and instruction.unpack is not False,
         )
     )

@@ -53,6 +53,7 @@ def copy_key(step: CopyStep, parent: ChainID | None, trees: tuple[Part, ...]) ->
         ("destination", step.dest + ("/" if step.into_directory else "")),
         ("--chown", step.chown),
         ("--chmod", step.chmod),
+        *((("--link", "true"),) if step.link else ()),
         *((f"source {name}", digest) for name, digest in trees),
     )
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import UsageError
 from builder.fingerprint import FileDigests, Fingerprint, fingerprint
-from builder.keys import Part
+from builder.keys import VERSION, Part
 from builder.patterns import IgnoreRules, read_ignore_file
 from builder.steps import CopyStep
 from builder.tree import Entry, Tree
@@ -112,7 +112,7 @@ class Sources:
         if chain_id is None:
             return self._remember(self._context_fingerprint(source))
         # A stage's files never change under its ChainID: what was worked out once holds for ever.
-        key = json.dumps([chain_id, source])
+        key = json.dumps([VERSION, chain_id, source])
         known = self._store.memo.get("tree", key)
         if known is not None:
             return known.decode()

@@ -223,7 +223,7 @@ class StageRun:
 
         mode = parse_chmod(step.chmod) if step.chmod else None
         sources = self._sources.select(step, tree_id, staging)
-        with self._writable(staging) as root_fd:
+        with self._writable(staging, alone=step.link) as root_fd:
             owner = resolve_owner(root_fd, step.chown) if step.chown else None
             place(sources, step.documents, root_fd, Placement(step.dest, step.into_directory, owner, mode))
 
@@ -234,13 +234,14 @@ class StageRun:
         with self._writable(staging) as root_fd:
             make_directory(root_fd, step.path, resolve_owner(root_fd, step.user))
 
-    def _writable(self, staging: Staging) -> _MountedRoot:
+    def _writable(self, staging: Staging, *, alone: bool = False) -> _MountedRoot:
+        """Return the root filesystem to write to; `alone`: as if nothing were below."""
         if os.geteuid() != 0:
             # Files in an image belong to others than who builds it.
             from builder.reports import PRIVILEGES_HINT
 
             raise HostError("running steps needs root", code="host/privileges", hint=PRIVILEGES_HINT)
-        return _MountedRoot(self._lower(), staging)
+        return _MountedRoot(() if alone else self._lower(), staging)
 
     def _lower(self) -> tuple[str, ...]:
         return self._around.store.layers.lowerdirs(self._chain_id) if self._chain_id else ()

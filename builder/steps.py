@@ -77,7 +77,8 @@ class ExecStep:
 @dataclass(frozen=True, slots=True)
 class CopyStep:
     """COPY, or ADD of what is in the context. `dest` is absolute; with `into_directory` it ended in a slash
-    or has to be a directory. `unpack`: files that are archives are unpacked.
+    or has to be a directory. `unpack`: files that are archives are unpacked. `link`: it is as if nothing
+    were below; so a symbolic link at the destination is not followed but replaced.
     """
 
     span: Span
@@ -91,6 +92,7 @@ class CopyStep:
     chown: str
     chmod: str
     unpack: bool = False
+    link: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,7 +41,7 @@ def suite_path(recipe: str, suite: str) -> str:
 
 
 def suite_digest(recipe: str, suite: str) -> str:
-    """Return a digest of the suite's content: its files, and the conftest.py beside them."""
+    """Return a digest of the suite's content: all of its files, and the conftest.py beside it."""
     from blake3 import blake3
 
     path = suite_path(recipe, suite)
@@ -59,23 +59,20 @@ def suite_places(recipe: str, suites: Iterable[str]) -> list[str]:
     places: list[str] = []
     for suite in suites:
         path = suite_path(recipe, suite)
-        if not os.path.isdir(path):
-            places += [path, os.path.join(os.path.dirname(path), "conftest.py")]
-            continue
+        places += [path, os.path.join(os.path.dirname(path), "conftest.py")]
         for directory, _, files in os.walk(path):
             places += [directory, *(os.path.join(directory, name) for name in files)]
     return places
 
 
 def _suite_files(path: str) -> list[str]:
+    found = [os.path.join(os.path.dirname(path), "conftest.py")]
     if not os.path.isdir(path):
-        beside = os.path.join(os.path.dirname(path), "conftest.py")
-        return [path, *([beside] if os.path.isfile(beside) else [])]
-    found = []
+        found.append(path)
     for directory, names, files in os.walk(path):
         names[:] = sorted(name for name in names if name != "__pycache__")
-        found += [os.path.join(directory, name) for name in sorted(files) if name.endswith(".py")]
-    return found
+        found += [os.path.join(directory, name) for name in sorted(files)]
+    return [file for file in found if os.path.isfile(file)]
 
 
 def run_suite(

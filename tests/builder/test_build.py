@@ -232,7 +232,25 @@ def test_a_stage_copies_its_whole_file_system(project: Project) -> None:
     assert found["tmp"].st_mode & 0o7777 == 0o1777
 
 
+def test_a_linked_copy_does_not_look_at_what_is_below(project: Project) -> None:
+    """A symbolic link at the destination is replaced, and no user has a name."""
+    project.write("d/f", "new")
+    text = "FROM base\nRUN mkdir /real; ln -s real /link; echo old > /real/f\nCOPY --link --chown=7 d /link\n"
+    outcome = project.build(text)
+    assert project.read(outcome, "real/f") == b"old\n"
+    found = project.files(outcome, "link")
+    assert {path: status.st_uid for path, status in found.items()} == {"link": 7, "link/f": 7}
+    followed = project.build(text.replace("--link ", ""))
+    assert followed.outcomes == ["cached", "ran"]
+    assert project.read(followed, "real/f") == b"new"
+    with pytest.raises(StepFailed) as caught:
+        project.build(text.replace("--chown=7", "--chown=app"))
+    assert caught.value.code == "step/user"
+
+
 def test_an_empty_stage_has_nothing_to_copy(project: Project) -> None:
+    """In particular not what the context has."""
+    project.write("f", "the context's")
     with pytest.raises(BuildError) as caught:
         project.build("FROM scratch AS x\nLABEL a=1\nFROM base\nCOPY --from=x /f /f\n")
     assert caught.value.code == "copy/missing"

@@ -89,8 +89,10 @@ def test_a_copy_s_key() -> None:
         copy_key(replace(COPY, into_directory=True), PARENT, trees),
         copy_key(replace(COPY, chown="1"), PARENT, trees),
         copy_key(replace(COPY, chmod="1"), PARENT, trees),
+        copy_key(replace(COPY, link=True), PARENT, trees),
+        copy_key(replace(COPY, unpack=True), PARENT, trees),
     ]
-    assert len({key, *(other.key for other in others)}) == 9
+    assert len({key, *(other.key for other in others)}) == 11
 
 
 def test_a_workdir_s_and_a_test_s_key() -> None:

@@ -95,6 +95,8 @@ def test_a_directory_of_suites(project: Project) -> None:
     project.write("tests/sub/test_y.py", "def test_y(host):\n    assert host.file('/bin').is_directory\n")
     outcome = project.build(TEXT.replace("tests/test_x.py", "tests"))
     assert "4 passed" in outcome.output
+    project.write("tests/data.txt", "what a test compares with")
+    assert project.build(TEXT.replace("tests/test_x.py", "tests")).outcomes == ["cached", "passed"]
 
 
 def test_what_the_host_s_pytest_is_told_changes_nothing(
