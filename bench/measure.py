@@ -72,9 +72,8 @@ def _once(subject: Subject, number: int) -> float:
 
 
 def python_floor() -> Subject:
-    """The start of the interpreter itself, under no version manager: no Python program takes less."""
-    python = os.path.realpath(sys.executable)
-    return Subject(FLOOR, lambda number: [python, "-I", "-c", "pass"], {})
+    """The start of the interpreter that runs pybuild, with nothing to do: no Python program takes less."""
+    return Subject(FLOOR, lambda number: [sys.executable, "-I", "-c", "pass"], {})
 
 
 def lstat_pass(directory: str) -> float:

@@ -333,6 +333,23 @@ def test_a_second_build_runs_no_step(
     assert again.cached > 0
 
 
+def test_a_change_that_gives_the_same_files_runs_one_step(recipes: Recipes, java: Built) -> None:
+    """javac with its options in another order writes the same classes: what comes after it is not run."""
+    recipe = os.path.join(recipes.directory, "java.rec")
+    with open(recipe, encoding="utf-8") as file:
+        text = file.read()
+    changed = text.replace("-Xlint:all -Werror", "-Werror -Xlint:all")
+    assert changed != text
+    with open(recipe, "w", encoding="utf-8") as file:
+        file.write(changed)
+    try:
+        again = recipes.build("java.rec", "reordered")
+    finally:
+        with open(recipe, "w", encoding="utf-8") as file:
+            file.write(text)
+    assert (again.ran, again.image_id) == (1, java.image_id)
+
+
 def test_a_change_of_the_program_installs_nothing_again(recipes: Recipes, java: Built) -> None:
     """What reads the sources runs again; what only installs packages does not."""
     source = os.path.join(recipes.directory, "java", "src", "main", "java", "notes", "NotesServer.java")
