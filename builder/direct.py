@@ -125,7 +125,9 @@ def ask_git(directory: str, arguments: Sequence[str] = GIT) -> tuple[int, int] |
         "core.hooksPath=/dev/null",
         *arguments,
     ]
-    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    # Nor may what a caller's git exports (a hook has GIT_DIR) turn it to another work tree.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    environment |= {"GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     actions = [
         (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
         (os.POSIX_SPAWN_DUP2, write_end, 1),

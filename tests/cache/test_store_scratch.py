@@ -163,12 +163,15 @@ def test_removal_stops_at_a_mount_and_the_sweep_says_so(tmp_path: Path, store: S
     script = (
         'set -eu; mkdir -p "$1/tmp/stage-dead/mount"; mount -t tmpfs none "$1/tmp/stage-dead/mount"\n'
         'echo keep > "$1/tmp/stage-dead/mount/precious"\n'
-        "python3 -c 'import sys; from cache.store import Store\n"
+        '"$2" -c \'import sys; from cache.store import Store\n'
         'print(Store.open(sys.argv[1]).warnings[0])\' "$1"\n'
         'cat "$1/tmp/stage-dead/mount/precious"\n'
     )
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, "sh", store.root], capture_output=True, text=True, check=True
+        ["unshare", "-m", "sh", "-c", script, "sh", store.root, sys.executable],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     warning, kept = done.stdout.splitlines()
     assert warning.startswith("cannot be removed:") and "mount point" in warning
