@@ -1,4 +1,4 @@
-"""The layer store: overlay2/ and layerdb/, as DESIGN.md's "On disk" lays them out.
+"""The layer store: overlay2/ and layerdb/, as docs/store.md shows them.
 
 A layer is there if all of these hold: its entry in layerdb/ is whole, so is that of each layer below, and
 each of their changesets was committed, in this boot or before a sync. Whatever `get` returns stays until the
