@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from cache.blobs import Blobs
+    from cache.cachemounts import CacheMounts
     from cache.containers import ContainerStore
     from cache.images import ImageStore
     from cache.lastuse import LastUse
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 FORMAT = "pybuild store 1\n"
 _DIRECTORIES = ("overlay2/l", "layerdb/sha256", "imagedb/content/sha256", "blobs", "tmp")
 _NAMES = frozenset(path.partition("/")[0] for path in _DIRECTORIES) | {
+    "cachemounts",
     "containers",
     "format",
     "lost+found",
@@ -106,6 +108,12 @@ class Store:
         from cache.containers import ContainerStore
 
         return ContainerStore(self.root, self.scratch)
+
+    @cached_property
+    def cache_mounts(self) -> CacheMounts:
+        from cache.cachemounts import CacheMounts
+
+        return CacheMounts(self.root, self.scratch)
 
     @cached_property
     def blobs(self) -> Blobs:
