@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from builder.direct import looked_at
 from builder.errors import HostError, PlanError
 from builder.events import BuildFinished, BuildStarted, Emit, Notice
-from builder.plan import PlanOptions, outline, plan
+from builder.plan import PlanOptions, plan, settle
 from builder.recipes import RecipeLoader
 from builder.sources import Sources, ignore_files
 from builder.stage import StageResult, StageRun, Surroundings
@@ -45,10 +45,7 @@ if TYPE_CHECKING:
 class Settings:
     """What a build is asked for, beside the recipe. `epoch` in seconds, None where real times stay."""
 
-    platform: Platform
-    arguments: tuple[tuple[str, str], ...] = ()
-    labels: tuple[tuple[str, str], ...] = ()
-    target: str | None = None
+    options: PlanOptions
     names: tuple[str, ...] = ()
     no_cache: bool = False
     pull: bool = False
@@ -97,7 +94,7 @@ class Build:
         self._around = Surroundings(
             store, emit, self._cache, executor, settings.epoch, settings.host_ca, self._next_number
         )
-        self._stages: dict[tuple[str, int], StageResult] = {}
+        self._stages: dict[tuple[str, int, Platform], StageResult] = {}
         self._images: dict[tuple[ImageBase, str], StageResult] = {}
         self.loader = RecipeLoader(store.memo)
         self.looked_at: dict[str, Status] = {}
@@ -108,10 +105,7 @@ class Build:
         started = time.monotonic()
         self._top = recipe
         settings = self._settings
-        options = PlanOptions(
-            settings.platform, settings.platform, settings.arguments, settings.target, settings.labels
-        )
-        result = self._recipe(recipe, context, options, ())
+        result = self._recipe(recipe, context, settings.options, ())
         image_id = self._store.images.put(result.image.to_json())
         self._store.memo.put("base", image_id, (result.base or "").encode())
         self._store.records.touch(self._cache.used)
@@ -137,12 +131,14 @@ class Build:
         recipe = self.loader.load(path)
         if self.loader.parsed:
             self._prepare_to_run(recipe)
-        outlined = outline(recipe, options)
         bases: dict[Base, StageResult] = {}
-        for base in outlined.bases:
+
+        def config_of(base: ImageBase | RecipeBase) -> ImageConfig:
             bases[base] = self._base(base, path, (*above, real))
-        configs = {base: found.image for base, found in bases.items()}
-        planned = plan(outlined, options, configs, self.loader.trigger)
+            return bases[base].image
+
+        outlined, configs = settle(recipe, options, config_of, self.loader.trigger)
+        planned = plan(outlined, options, configs)
         self._announce(planned, not above)
         sources = Sources(self._store, context, path)
         try:
@@ -192,7 +188,8 @@ class Build:
         for stage in planned.stages:
             # The same stage may be asked for by several recipes: what arguments and labels can change it is
             # the top's.
-            shared = (real, stage.index) if not options.arguments and not options.labels else None
+            own = options.arguments or options.labels
+            shared = None if own else (real, stage.index, options.platform)
             found = self._stages.get(shared) if shared else None
             if found is None:
                 base = results[stage.base] if not isinstance(stage.base, Scratch) else _nothing(stage.image)
@@ -223,7 +220,7 @@ class Build:
         _refuse_cycle(os.path.realpath(path), above, base.span)
         # A base is the same for all that stand on it: arguments, labels and target of the recipe above are
         # not its own.
-        options = PlanOptions(self._settings.platform, self._settings.platform, target=base.target)
+        options = PlanOptions(base.platform, self._settings.options.build_platform, target=base.target)
         return self._recipe(path, os.path.dirname(path) or ".", options, above)
 
 

@@ -1,24 +1,26 @@
 """(Recipe, arguments, base configs) -> Plan. Pure: what it needs is handed to it.
 
-`outline` says which stages the target needs, and what they stand on; once the caller has resolved those
-bases, `plan` makes the steps. Semantics as in the Dockerfile reference, where BuildKit differs as BuildKit
-has it.
+`outline` says which stages the target needs, and what they stand on; `settle` does so too, and has the bases
+resolved, whose ONBUILD may need more; `plan` then makes the steps. Semantics as in the Dockerfile reference,
+where BuildKit differs as BuildKit has it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 from builder.errors import PlanError
-from builder.instructions import StageState, apply, initial_config
+from builder.instructions import apply
 from builder.scope import Scope, build_arguments, global_scope
+from builder.stagestate import StageState, initial_config
 from builder.steps import Base, ImageBase, Plan, PlannedStage, RecipeBase, Scratch, StageBase, Tree
 from cache.errors import FormatError
 from cache.oci.platform import Platform
 from cache.oci.reference import Reference
 from cache.oci.spec import ImageConfig
-from grammar.ast import Copy, From, Instruction, Recipe, Stage, Word
+from grammar.ast import Copy, From, Instruction, Onbuild, Recipe, Run, Stage, Word
 from grammar.source import Span
 from grammar.suggest import did_you_mean
 from grammar.validate import find_stage
@@ -37,12 +39,15 @@ class PlanOptions:
 
 @dataclass(frozen=True, slots=True)
 class OutlinedStage:
-    """A stage that the target needs. `trees` are the bases that its COPYs read from, by instruction."""
+    """A stage that the target needs. `trees` are what its COPYs and mounts read from, by what `from` says.
+    `triggers` are what the base's ONBUILD wants to be done first, as if it stood in the FROM line.
+    """
 
     stage: Stage
     base: Base
     platform: Platform
-    trees: tuple[tuple[Instruction, Tree], ...]
+    trees: tuple[tuple[str, Tree], ...]
+    triggers: tuple[Instruction, ...] = ()
 
     @property
     def needs(self) -> tuple[int, ...]:
@@ -73,32 +78,51 @@ class Outline:
         return tuple(wanted)
 
 
-def outline(recipe: Recipe, options: PlanOptions) -> Outline:
+Triggers = Mapping[int, tuple[Instruction, ...]]
+"""By the number of the stage: what the ONBUILD of its base asks for."""
+
+
+def outline(recipe: Recipe, options: PlanOptions, triggers: Triggers = MappingProxyType({})) -> Outline:
     """Return what `options.target` needs. Raises PlanError: no such stage, a cycle."""
     scope = global_scope(recipe, options.platform, options.build_platform, options.arguments)
     target = _find_target(recipe, options.target)
-    return Outline(recipe, _needed(recipe, scope, options, target), scope)
+    return Outline(recipe, _needed(recipe, scope, options, target, triggers), scope)
 
 
-def plan(
-    outline: Outline,
+def settle(
+    recipe: Recipe,
     options: PlanOptions,
-    bases: Mapping[Base, ImageConfig],
+    config_of: Callable[[ImageBase | RecipeBase], ImageConfig],
     parse_trigger: Callable[[str], Instruction],
-) -> Plan:
-    """Return the steps of every stage of `outline`. `bases` has the config of each of `outline.bases`.
-    `parse_trigger` makes an instruction of an ONBUILD trigger in them.
+) -> tuple[Outline, dict[Base, ImageConfig]]:
+    """Return the outline, and the config of each of its bases.
+
+    `config_of` resolves a base: it is called once for each. `parse_trigger` makes an instruction of an
+    ONBUILD trigger; what triggers copy from is needed too. Raises what these raise, and PlanError.
     """
+    triggers: Triggers = {}
+    configs: dict[Base, ImageConfig] = {}
+    while True:
+        outlined = outline(recipe, options, triggers)
+        for base in outlined.bases:
+            if base not in configs:
+                configs[base] = config_of(base)
+        found = _triggers(outlined, configs, parse_trigger)
+        if found == triggers:
+            return outlined, configs
+        triggers = found
+
+
+def plan(outline: Outline, options: PlanOptions, bases: Mapping[Base, ImageConfig]) -> Plan:
+    """Return the steps of every stage of `outline`. `bases` has the config of each of `outline.bases`."""
     states: dict[int, StageState] = {}
     planned: list[PlannedStage] = []
     warnings: list[tuple[str, str, Span | None]] = []
     for outlined in outline.stages:
         state = _stage_state(outline, outlined, options, bases, states)
-        trees = dict(outlined.trees)
-        for trigger in map(parse_trigger, state.triggers):
-            _apply_trigger(state, trigger, outline, outlined, bases, states)
-        for instruction in outlined.stage.instructions:
-            apply(state, instruction, trees.get(instruction))
+        state.trees = dict(outlined.trees)
+        for instruction in (*outlined.triggers, *outlined.stage.instructions):
+            apply(state, instruction)
         states[outlined.stage.index] = state
         planned.append(
             PlannedStage(
@@ -143,26 +167,23 @@ def _stage_state(
     return StageState.start(outlined.name, image, scope, dict(options.arguments), escape)
 
 
-def _apply_trigger(
-    state: StageState,
-    trigger: Instruction,
-    outline: Outline,
-    outlined: OutlinedStage,
-    bases: Mapping[Base, ImageConfig],
-    states: Mapping[int, StageState],
-) -> None:
-    """Apply an ONBUILD trigger of the base, as if it stood right behind FROM: that is its place too."""
-    from_ = outlined.stage.from_
-    tree = _tree(outline.recipe, outlined.stage, trigger, outlined.platform)
-    known = tree.index in states if isinstance(tree, StageBase) else tree is None or tree in bases
-    if not known:
-        raise PlanError(
-            f"ONBUILD {trigger.keyword} {trigger.text}: the base's trigger copies from something that "
-            "nothing else in this recipe needs, which this version cannot do",
-            code="recipe/unsupported",
-            span=from_.span,
-        )
-    apply(state, trigger.replace(span=from_.span), tree)
+def _triggers(
+    outline: Outline, configs: Mapping[Base, ImageConfig], parse_trigger: Callable[[str], Instruction]
+) -> Triggers:
+    """Return what ONBUILD asks for. It is not passed on: a stage on this one has none of it."""
+    found: dict[int, tuple[Instruction, ...]] = {}
+    stages = {outlined.stage.index: outlined.stage for outlined in outline.stages}
+    for outlined in outline.stages:
+        texts: tuple[str, ...] = ()
+        if isinstance(outlined.base, StageBase):
+            below = stages[outlined.base.index].instructions
+            texts = tuple(each.expression for each in below if isinstance(each, Onbuild))
+        elif not isinstance(outlined.base, Scratch):
+            texts = configs[outlined.base].config.on_build
+        if texts:
+            span = outlined.stage.from_.span
+            found[outlined.stage.index] = tuple(parse_trigger(text).replace(span=span) for text in texts)
+    return found
 
 
 def _find_target(recipe: Recipe, target: str | None) -> int:
@@ -179,13 +200,15 @@ def _find_target(recipe: Recipe, target: str | None) -> int:
     return stage.index
 
 
-def _needed(recipe: Recipe, scope: Scope, options: PlanOptions, target: int) -> tuple[OutlinedStage, ...]:
+def _needed(
+    recipe: Recipe, scope: Scope, options: PlanOptions, target: int, triggers: Triggers
+) -> tuple[OutlinedStage, ...]:
     """Return what stage `target` needs, depth first, so that each stage comes after those that it needs.
 
     With a stack of its own: a recipe may have more stages than the interpreter has frames.
     """
     done: dict[int, OutlinedStage] = {}
-    opened = {target: _outlined(recipe, scope, options, target)}
+    opened = {target: _outlined(recipe, scope, options, target, triggers)}
     while opened:
         index, outlined = next(reversed(opened.items()))
         missing = next((needed for needed in outlined.needs if needed not in done), None)
@@ -201,16 +224,34 @@ def _needed(recipe: Recipe, scope: Scope, options: PlanOptions, target: int) -> 
                 span=recipe.stages[missing].from_.span,
             )
         else:
-            opened[missing] = _outlined(recipe, scope, options, missing)
+            opened[missing] = _outlined(recipe, scope, options, missing, triggers)
     return tuple(done.values())
 
 
-def _outlined(recipe: Recipe, scope: Scope, options: PlanOptions, index: int) -> OutlinedStage:
+def _outlined(
+    recipe: Recipe, scope: Scope, options: PlanOptions, index: int, triggers: Triggers
+) -> OutlinedStage:
     stage = recipe.stages[index]
     base, platform = _base(recipe, scope, options, stage)
-    trees = ((each, _tree(recipe, stage, each, platform)) for each in stage.instructions)
-    found = tuple((each, tree) for each, tree in trees if tree is not None)
-    return OutlinedStage(stage, base, platform, found)
+    asked = triggers.get(index, ())
+    trees: dict[str, Tree] = {}
+    for instruction in asked:
+        for name in _from_names(instruction):
+            # What a trigger says has no place in this recipe but the FROM that brought it.
+            trees.setdefault(name.text, _tree(recipe, stage, name.replace(span=instruction.span), platform))
+    for instruction in stage.instructions:
+        for name in _from_names(instruction):
+            trees.setdefault(name.text, _tree(recipe, stage, name, platform))
+    return OutlinedStage(stage, base, platform, tuple(trees.items()), asked)
+
+
+def _from_names(instruction: Instruction) -> list[Word]:
+    """Return the words of an instruction that say what is copied or mounted from."""
+    if isinstance(instruction, Copy):
+        return [] if instruction.from_ is None else [instruction.from_]
+    if isinstance(instruction, Run):
+        return [word for mount in instruction.mounts if (word := mount.option("from")) is not None]
+    return []
 
 
 def _base(recipe: Recipe, scope: Scope, options: PlanOptions, stage: Stage) -> tuple[Base, Platform]:
@@ -233,7 +274,7 @@ def _base(recipe: Recipe, scope: Scope, options: PlanOptions, stage: Stage) -> t
     for earlier in reversed(recipe.stages[: stage.index]):
         if earlier.name == name.lower():
             return StageBase(earlier.index), platform
-    return image_or_recipe(name, platform, _transport_options(from_, scope, escape), from_), platform
+    return image_or_recipe(name, platform, _transport_options(from_, scope, escape), from_.span), platform
 
 
 def _platform(text: str, span: Span) -> Platform | None:
@@ -245,18 +286,18 @@ def _platform(text: str, span: Span) -> Platform | None:
 
 
 def image_or_recipe(
-    name: str, platform: Platform, options: tuple[tuple[str, str], ...], from_: Instruction
+    name: str, platform: Platform, options: tuple[tuple[str, str], ...], span: Span
 ) -> ImageBase | RecipeBase:
     """Return the base that `name` means: a recipe's path (with `#stage`), or an image's reference."""
     path, mark, target = name.partition("#")
     if "://" not in name and (path.startswith(("./", "../", "/")) or path.endswith(".rec")):
-        return RecipeBase(path, target if mark else None, from_.span)
+        return RecipeBase(path, target if mark else None, platform, span)
     if "://" not in name:
         try:
             Reference.parse(name)
         except FormatError as error:
-            raise PlanError(error.message, code="from/name", hint=error.hint, span=from_.span) from None
-    return ImageBase(name, platform, options, from_.span)
+            raise PlanError(error.message, code="from/name", hint=error.hint, span=span) from None
+    return ImageBase(name, platform, options, span)
 
 
 def _transport_options(from_: From, scope: Scope, escape: str) -> tuple[tuple[str, str], ...]:
@@ -270,23 +311,20 @@ def _transport_options(from_: From, scope: Scope, escape: str) -> tuple[tuple[st
     return tuple(given)
 
 
-def _tree(recipe: Recipe, stage: Stage, instruction: Instruction, platform: Platform) -> Tree | None:
-    """Return what a COPY reads from if that is not the context."""
-    if not isinstance(instruction, Copy) or instruction.from_ is None:
-        return None
-    name: Word = instruction.from_
+def _tree(recipe: Recipe, stage: Stage, name: Word, platform: Platform) -> Tree:
+    """Return what `from=name` of a COPY or a mount in `stage` reads from."""
     found = find_stage(recipe.stages, name.text)
     if found is stage:
         raise PlanError(
-            f"COPY --from={name.text}: a stage cannot copy from itself", code="stage/cycle", span=name.span
+            f"from={name.text}: a stage cannot copy from itself", code="stage/cycle", span=name.span
         )
     if found is not None:
         return StageBase(found.index)
     if name.text.isdecimal():
         raise PlanError(
-            f"COPY --from={name.text}: there is no stage {name.text}", code="stage/unknown", span=name.span
+            f"from={name.text}: there is no stage {name.text}", code="stage/unknown", span=name.span
         )
-    return image_or_recipe(name.text, platform, (), instruction)
+    return image_or_recipe(name.text, platform, (), name.span)
 
 
 def _with_labels(stage: PlannedStage, labels: tuple[tuple[str, str], ...]) -> PlannedStage:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from builder.errors import BuildError, PlanError
 from builder.explain import why
 from builder.keys import StepKey, check_key, copy_key, exec_key, workdir_key
-from builder.plan import PlanOptions, outline, plan
+from builder.plan import PlanOptions, plan, settle
 from builder.recipes import RecipeLoader
 from builder.sources import Sources
 from builder.stepcache import StepLine
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from builder.planning_store import ReadOnlyStore
     from builder.tree import Tree
     from cache.oci.digest import ChainID
+    from cache.oci.platform import Platform
     from cache.oci.spec import ImageConfig
     from cache.records import Record
     from grammar.source import Span
@@ -124,7 +125,7 @@ class Planning:
         self._no_cache = no_cache
         self._pull = pull
         self._stages: list[StageForecast] = []
-        self._states: dict[tuple[str, int], _State] = {}
+        self._states: dict[tuple[str, int, Platform], _State] = {}
         self._warnings: list[tuple[str, str, Span | None]] = []
         self.loader = RecipeLoader(store.memo if store else None)
 
@@ -136,19 +137,23 @@ class Planning:
 
     def _recipe(self, path: str, context: str, options: PlanOptions, above: tuple[str, ...]) -> _State:
         real = os.path.realpath(path)
-        outlined = outline(self.loader.load(path), options)
-        bases: dict[Base, _State] = {base: self._base(base, path, (*above, real)) for base in outlined.bases}
-        configs = {base: state.image for base, state in bases.items()}
-        planned = plan(outlined, options, configs, self.loader.trigger)
+        bases: dict[Base, _State] = {}
+
+        def config_of(base: ImageBase | RecipeBase) -> ImageConfig:
+            bases[base] = self._base(base, path, (*above, real))
+            return bases[base].image
+
+        outlined, configs = settle(self.loader.load(path), options, config_of, self.loader.trigger)
+        planned = plan(outlined, options, configs)
         self._warnings += planned.warnings
         names = {stage.index: f"{path}#{stage.name}" for stage in planned.stages}
         sources = _Sources(self._store, context, path) if self._store else None
         try:
             for stage in planned.stages:
-                known = self._states.get((real, stage.index))
+                known = self._states.get((real, stage.index, options.platform))
                 if known is None:
                     known = self._stage(path, stage, bases, names, sources)
-                    self._states[real, stage.index] = known
+                    self._states[real, stage.index, options.platform] = known
                 bases[StageBase(stage.index)] = known
         finally:
             if sources is not None:
@@ -159,7 +164,7 @@ class Planning:
         if isinstance(base, RecipeBase):
             path = os.path.normpath(os.path.join(os.path.dirname(recipe), base.path))
             _refuse_cycle(os.path.realpath(path), above, base.span)
-            options = PlanOptions(self._options.platform, self._options.platform, target=base.target)
+            options = PlanOptions(base.platform, self._options.build_platform, target=base.target)
             return self._recipe(path, os.path.dirname(path) or ".", options, above)
         if self._store is not None and not self._pull:
             from builder.planning_bases import find_base
@@ -167,7 +172,7 @@ class Planning:
             found = find_base(self._store, base, os.path.dirname(recipe))
             if found is not None:
                 return _State(found.config, True, found.chain_id, "cached")
-        from builder.instructions import initial_config
+        from builder.stagestate import initial_config
 
         return _State(initial_config(base.platform), False, None, "unknown")
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from builder.epoch import Epoch
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from builder.progress import Display
     from builder.stage import StageResult
     from builder.steps import ImageBase
-    from cache.oci.platform import Platform
     from cache.registry.endpoints import Registries
     from cache.store import Store
 
@@ -104,30 +103,17 @@ class Session:
         """Return what the arguments and the configuration ask of a build. Raises UsageError."""
         from builder.build import Settings
         from builder.epoch import find_epoch
+        from builder.options import plan_options
 
         self.epoch = find_epoch(args.timestamps or self.config.timestamps or "clamp", context)
         return Settings(
-            platform=self.platform(args),
-            arguments=build_arguments(args.build_arg, self.config.build_args),
-            labels=tuple(_pair(text, "--label") for text in args.label),
-            target=args.target,
+            options=plan_options(args, self.config),
             names=tuple(image_name(name) for name in getattr(args, "tag", ())),
             no_cache=args.no_cache,
             pull=args.pull or self.config.pull,
             epoch=self.epoch.seconds,
             host_ca=args.host_ca or self.config.host_ca,
         )
-
-    def platform(self, args: argparse.Namespace) -> Platform:
-        """Return the platform to build for. Raises UsageError."""
-        from cache.errors import FormatError
-        from cache.oci.platform import Platform
-
-        text = args.platform or self.config.platform
-        try:
-            return Platform.parse(text) if text else Platform.host()
-        except FormatError as error:
-            raise UsageError(error.message, hint=error.hint, code="usage/platform") from None
 
     def outputs(self, given: Sequence[str]) -> tuple[OutputSpec, ...]:
         """Return what --output, or else the configuration, asks for. Raises UsageError."""
@@ -228,24 +214,6 @@ def store_root(given: str | None, configured: str | None = None) -> str:
     return os.path.join(data, "pybuild")
 
 
-def build_arguments(
-    given: Sequence[str], configured: Mapping[str, str] | None = None
-) -> tuple[tuple[str, str], ...]:
-    """Return the build arguments; one without a value comes from the environment, and is left out if it
-    is not there.
-    """
-    values = dict(configured or {})
-    for text in given:
-        name, mark, value = text.partition("=")
-        if not name:
-            raise UsageError(f"--build-arg {text!r}: the name is missing", code="usage/build-arg")
-        if mark:
-            values[name] = value
-        elif name in os.environ:
-            values[name] = os.environ[name]
-    return tuple(values.items())
-
-
 def image_name(text: str) -> str:
     """Return the name to give an image, in its short complete form (`app` is `app:latest`). Raises
     UsageError.
@@ -260,10 +228,3 @@ def image_name(text: str) -> str:
     if reference.digest is not None:
         raise UsageError(f"{text}: a name that is given cannot have a digest", code="usage/name")
     return reference.familiar
-
-
-def _pair(text: str, option: str) -> tuple[str, str]:
-    name, mark, value = text.partition("=")
-    if not name or not mark:
-        raise UsageError(f"{option} {text!r}: write NAME=VALUE", code="usage/pair")
-    return name, value

@@ -27,6 +27,7 @@ class RecipeBase:
 
     path: str
     target: str | None
+    platform: Platform
     span: Span | None = None
 
 

@@ -10,6 +10,7 @@ import argparse
 import sys
 
 from builder.errors import UsageError
+from builder.options import platform as platform_of
 from builder.session import open_session
 
 
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("the archive is given twice", code="usage/arguments")
     source = args.file or args.input or STDIN
     with open_session(args) as session:
-        platform = session.platform(args)
+        platform = platform_of(args, session.config)
         with session.display("auto" if sys.stderr.isatty() and not args.quiet else "quiet") as display:
             around = Surroundings(session.store, display.emit, session.executor, session.registries())
             loaded = load(around, source, platform)

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from builder.config import Config
-    from builder.plan import PlanOptions
     from builder.planning import Forecast
 
 
@@ -49,11 +48,12 @@ def run(args: argparse.Namespace) -> int:
 
 def _forecast(args: argparse.Namespace, config: Config, root: str) -> Forecast:
     from builder.commands.build import find_recipe
+    from builder.options import plan_options
     from builder.planning import Planning
     from builder.planning_store import find_store
 
     recipe, context = find_recipe(args)
-    options = _options(args, config)
+    options = plan_options(args, config)
     store, why_not = find_store(root)
     try:
         pull = args.pull or config.pull
@@ -62,20 +62,3 @@ def _forecast(args: argparse.Namespace, config: Config, root: str) -> Forecast:
     finally:
         if store is not None:
             store.close()
-
-
-def _options(args: argparse.Namespace, config: Config) -> PlanOptions:
-    """Return what the arguments and the configuration ask of a build. Raises UsageError."""
-    from builder.errors import UsageError
-    from builder.plan import PlanOptions
-    from builder.session import build_arguments
-    from cache.errors import FormatError
-    from cache.oci.platform import Platform
-
-    text = args.platform or config.platform
-    try:
-        platform = Platform.parse(text) if text else Platform.host()
-    except FormatError as error:
-        raise UsageError(error.message, hint=error.hint, code="usage/platform") from None
-    given = build_arguments(args.build_arg, config.build_args)
-    return PlanOptions(platform, platform, given, args.target)

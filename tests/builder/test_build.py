@@ -203,9 +203,30 @@ def test_a_trigger_that_copies_from_a_stage(project: Project) -> None:
         "FROM ../base/base.rec AS tools\nRUN echo > /tool\nFROM ./lib.rec\nCOPY --from=tools /tool /again\n"
     )
     assert {"tool", "again"} <= project.files(project.build(text)).keys()
+    alone = project.build("FROM ../base/base.rec AS tools\nRUN echo > /tool\nFROM ./lib.rec\n")
+    assert "tool" in project.files(alone)
+
+
+def test_a_trigger_that_copies_from_an_image_that_nothing_else_names(project: Project) -> None:
+    project.write("other.rec", "FROM ../base/base.rec\nRUN echo > /theirs\n")
+    project.write("lib.rec", "FROM ../base/base.rec\nONBUILD COPY --from=./other.rec /theirs /ours\n")
+    assert "ours" in project.files(project.build("FROM ./lib.rec\n"))
+
+
+def test_a_trigger_that_names_a_stage_that_is_not_there(project: Project) -> None:
+    project.write("lib.rec", "FROM ../base/base.rec\nONBUILD COPY --from=7 /x /y\n")
     with pytest.raises(PlanError) as caught:
-        project.build("FROM ../base/base.rec AS tools\nRUN echo > /tool\nFROM ./lib.rec\n")
-    assert caught.value.code == "recipe/unsupported"
+        project.build("FROM ./lib.rec\n")
+    assert caught.value.code == "stage/unknown"
+    assert caught.value.span is not None
+    assert caught.value.span.line == 1
+
+
+def test_the_platform_of_from_holds_for_a_recipe_too(project: Project) -> None:
+    project.write("lib.rec", "FROM scratch\nARG TARGETARCH\nLABEL arch=$TARGETARCH\n")
+    built = project.build("FROM --platform=linux/s390x ./lib.rec\nLABEL x=1\n")
+    assert dict(built.config.labels)["arch"] == "s390x"
+    assert built.image.architecture == "s390x"
 
 
 def test_only_config_on_nothing(project: Project) -> None:

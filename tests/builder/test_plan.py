@@ -21,9 +21,9 @@ from builder.steps import TestStep as CheckStep
 from cache.oci.digest import ChainID
 from cache.oci.platform import Platform
 from cache.oci.spec import ContainerConfig, ImageConfig
-from grammar.ast import Instruction, Recipe
+from grammar.ast import Recipe
 from grammar.errors import RecipeError
-from grammar.parser import parse, parse_trigger
+from grammar.parser import parse
 from grammar.source import Source, Span
 
 GOLDEN = Path(__file__).parent.parent / "golden_plans"
@@ -39,10 +39,6 @@ BASE_CONFIG = ContainerConfig(
     working_dir="/inherited",
     labels=(("of", "the base"),),
 )
-
-
-def trigger(text: str) -> Instruction:
-    return parse_trigger(Source("ONBUILD", text))
 
 
 def options(**given: object) -> PlanOptions:
@@ -66,7 +62,7 @@ def refused(text: str, **given: object) -> PlanError | RecipeError:
 
 def planned(text: str, **given: object) -> Plan:
     outlined = outline(recipe(text), options(**given))
-    return plan(outlined, options(**given), configs(outlined), trigger)
+    return plan(outlined, options(**given), configs(outlined))
 
 
 def steps(text: str, **given: object) -> list[Step]:
@@ -120,9 +116,7 @@ def test_a_recipe_has_its_golden_plan(name: str) -> None:
     """`UPDATE_GOLDEN=1` writes them anew. A key that differs means that every user's cache is lost, or worse,
     that one key means two things: another VERSION in builder/keys.py."""
     outlined = outline(recipe((GOLDEN / name).read_text(), name), options())
-    result = json.dumps(
-        as_json(plan(outlined, options(), configs(outlined), trigger)), indent=1, ensure_ascii=False
-    )
+    result = json.dumps(as_json(plan(outlined, options(), configs(outlined))), indent=1, ensure_ascii=False)
     path = GOLDEN / f"{name}.plan.json"
     if UPDATE:
         path.write_text(result + "\n")
@@ -139,7 +133,7 @@ def test_planning_looks_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     class Refusing(dict[str, str]):
         __getitem__ = get = __contains__ = refuse  # type: ignore[assignment]
 
-    [plan(found := outline(each, options()), options(), configs(found), trigger) for each in parsed]
+    [plan(found := outline(each, options()), options(), configs(found)) for each in parsed]
     for module, names in {
         os: ("open", "stat", "lstat", "listdir", "scandir", "readlink", "getcwd"),
         builtins: ("open",),
@@ -150,7 +144,7 @@ def test_planning_looks_at_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         for name in names:
             monkeypatch.setattr(module, name, refuse)
     monkeypatch.setattr(os, "environ", Refusing())
-    plans = [plan(found := outline(each, options()), options(), configs(found), trigger) for each in parsed]
+    plans = [plan(found := outline(each, options()), options(), configs(found)) for each in parsed]
     monkeypatch.undo()
     assert len(plans) == len(RECIPES)
 
@@ -360,7 +354,7 @@ def test_a_base_without_a_path_gets_the_default_one() -> None:
     outlined = outline(recipe("FROM a\nRUN x\n"), options())
     odd = ImageConfig("amd64", "linux", config=ContainerConfig(env=("ODD", "A=b")))
     bare: dict[Base, ImageConfig] = dict.fromkeys(outlined.bases, odd)
-    stage = plan(outlined, options(), bare, trigger).stages[-1]
+    stage = plan(outlined, options(), bare).stages[-1]
     path = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     assert stage.config.env == ("ODD", "A=b", path)
     run = stage.steps[0]

@@ -1,0 +1,63 @@
+"""What the command line and the configuration ask of planning."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from builder.errors import UsageError
+from builder.plan import PlanOptions
+from cache.errors import FormatError
+from cache.oci.platform import Platform
+
+if TYPE_CHECKING:
+    from builder.config import Config
+
+
+def plan_options(args: argparse.Namespace, config: Config) -> PlanOptions:
+    """Return what the arguments of a command that builds, and the configuration, ask of planning. Raises
+    UsageError.
+    """
+    return PlanOptions(
+        platform=platform(args, config),
+        build_platform=Platform.host(),
+        arguments=build_arguments(args.build_arg, config.build_args),
+        target=args.target,
+        labels=tuple(_pair(text, "--label") for text in args.label),
+    )
+
+
+def platform(args: argparse.Namespace, config: Config) -> Platform:
+    """Return the platform to build for. Raises UsageError."""
+    text = args.platform or config.platform
+    try:
+        return Platform.parse(text) if text else Platform.host()
+    except FormatError as error:
+        raise UsageError(error.message, hint=error.hint, code="usage/platform") from None
+
+
+def build_arguments(
+    given: Sequence[str], configured: Mapping[str, str] | None = None
+) -> tuple[tuple[str, str], ...]:
+    """Return the build arguments; one without a value comes from the environment, and is left out if it
+    is not there.
+    """
+    values = dict(configured or {})
+    for text in given:
+        name, mark, value = text.partition("=")
+        if not name:
+            raise UsageError(f"--build-arg {text!r}: the name is missing", code="usage/build-arg")
+        if mark:
+            values[name] = value
+        elif name in os.environ:
+            values[name] = os.environ[name]
+    return tuple(values.items())
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, mark, value = text.partition("=")
+    if not name or not mark:
+        raise UsageError(f"{option} {text!r}: write NAME=VALUE", code="usage/pair")
+    return name, value
