@@ -47,8 +47,17 @@ class Describer:
         first = self._first.setdefault(status.st_ino, entry.name)
         return None if first is entry.name else first
 
-    def header(self, entry: Entry, mtime: int, *, first: bytes | None = None, file: int = -1) -> bytes:
-        """Return the header of `entry` with `mtime` (s since 1970).
+    def header(
+        self,
+        entry: Entry,
+        mtime: int,
+        *,
+        first: bytes | None = None,
+        file: int = -1,
+        nanoseconds: int = 0,
+    ) -> bytes:
+        """Return the header of `entry` with `mtime` (s since 1970) and the `nanoseconds` after it, which a
+        layer does not have.
 
         `first` is what `first_name` says of it, `file` a descriptor if it is a regular file: for its
         xattrs. Raises FormatError for what no layer can hold.
@@ -82,6 +91,7 @@ class Describer:
             link=link,
             device=device,
             xattrs=attributes,
+            nanoseconds=nanoseconds,
         )
 
     def opaque_marker(self, entry: Entry) -> bytes:

@@ -50,17 +50,19 @@ def header(
     link: bytes = b"",
     device: tuple[int, int] | None = None,
     xattrs: Xattrs = (),
+    nanoseconds: int = 0,
 ) -> bytes:
     """Return the header blocks of one entry.
 
     `name` of a directory ends in a slash; `kind` is the type flag; `size` in bytes; `mtime` in seconds
-    since 1970; `link` is a symlink's target, or the name of the entry that a hard link repeats; `device` is
-    major and minor.
+    since 1970, `nanoseconds` what is to be added to it; `link` is a symlink's target, or the name of the
+    entry that a hard link repeats; `device` is major and minor.
     """
     if (
         len(name) <= 100
         and len(link) <= 100
         and not xattrs
+        and not nanoseconds
         and name.isascii()
         and link.isascii()
         and uid <= MAX_ID
@@ -77,6 +79,9 @@ def header(
     if len(link) > 100 or not link.isascii():
         records.append((b"linkpath", link))
         link = _ascii(link)
+    if nanoseconds:
+        records.append((b"mtime", _decimal(mtime, nanoseconds)))
+        mtime = max(0, min(mtime, MAX_NUMBER))
     numbers = {b"uid": uid, b"gid": gid, b"size": size, b"mtime": mtime}
     for key, value in numbers.items():
         if not 0 <= value <= (MAX_ID if key in (b"uid", b"gid") else MAX_NUMBER):
@@ -123,6 +128,13 @@ def _ustar(
             prefix.ljust(167, b"\x00"),
         )
     )
+
+
+def _decimal(seconds: int, nanoseconds: int) -> bytes:
+    """A time as PAX has it: -1.5 for two seconds before 1970 and half a second after that."""
+    total = seconds * 1_000_000_000 + nanoseconds
+    whole, fraction = divmod(abs(total), 1_000_000_000)
+    return b"%b%d.%09d" % (b"-" if total < 0 else b"", whole, fraction)
 
 
 def _split(name: bytes) -> tuple[bytes, bytes]:

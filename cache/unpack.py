@@ -61,17 +61,18 @@ def unpack(tar: Input | Iterable[bytes], target: str, lowerdirs: tuple[str, ...]
             entries += 1
             newest = max(newest, member.mtime // NANOSECONDS)
             try:
-                _add(place, member, reader)
+                add_entry(place, member, reader)
             except (FormatError, OSError) as error:
-                raise _about(error, member.name) from error
+                raise about(error, member.name) from error
         try:
             place.finish()
         except OSError as error:
-            raise _about(error, b"/") from error
+            raise about(error, b"/") from error
     return Changeset(stream.finish(), stream.size, entries, newest)
 
 
-def _about(error: FormatError | OSError, name: bytes) -> CacheError:
+def about(error: FormatError | OSError, name: bytes) -> CacheError:
+    """Return the error that says which entry could not be unpacked, and why."""
     shown = os.fsdecode(name[:200])
     if isinstance(error, FormatError):
         return FormatError(f"layer entry {shown!r}: {error.message}", hint=error.hint)
@@ -82,8 +83,11 @@ def _about(error: FormatError | OSError, name: bytes) -> CacheError:
     return StoreError(f"cannot unpack {shown!r}: {error.strerror}")
 
 
-def _parts(name: bytes) -> list[bytes]:
-    """The components of an entry's name, which is relative to the root even if it begins with a slash."""
+def name_parts(name: bytes) -> list[bytes]:
+    """Return the components of an entry's name, which is relative to the root even if it begins with a slash.
+
+    Raises FormatError if it leads out of the root, or is too long.
+    """
     parts = [part for part in name.split(b"/") if part not in (b"", b".")]
     if b".." in parts:
         raise FormatError("its name leads out of the layer")
@@ -92,7 +96,8 @@ def _parts(name: bytes) -> list[bytes]:
     return parts
 
 
-def _attributes(member: Member) -> Attributes:
+def attributes_of(member: Member) -> Attributes:
+    """Return what an entry says of itself, of its xattrs those that are content. Raises FormatError."""
     if not (0 <= member.uid <= _MAX_ID and 0 <= member.gid <= _MAX_ID):
         raise FormatError(f"no user or group has the id {member.uid}:{member.gid}")
     seconds = max(-_MAX_SECONDS, min(member.mtime // NANOSECONDS, _MAX_SECONDS))
@@ -101,16 +106,25 @@ def _attributes(member: Member) -> Attributes:
     return Attributes(member.mode, member.uid, member.gid, mtime, kept)
 
 
-def _add(target: Target, member: Member, reader: Reader) -> None:
-    """Put one entry in its place."""
-    parts = _parts(member.name)
+def add_entry(target: Target, member: Member, reader: Reader, *, layer: bool = True) -> None:
+    """Put one entry in its place.
+
+    Without `layer` a name in `.wh.` is one as any other, and what no archive that we write has is refused: a
+    device, a name that leads through a symlink.
+    """
+    parts = name_parts(member.name)
     if not parts:
         if member.kind != tar_format.DIRECTORY:
             raise FormatError("only a directory can be the root")
         return  # the root's attributes are the store's: see cache/changeset.py
     name = parts[-1]
     parent = b"/".join(parts[:-1])
-    if parts[0].startswith(_AUFS_PREFIX) and parts != [OPAQUE_MARKER]:
+    if not layer:
+        if member.kind in (tar_format.CHARACTER, tar_format.BLOCK_DEVICE):
+            raise FormatError("it is a device")
+        if target.parent(parent) != parent:
+            raise FormatError("it lies behind a symlink")
+    elif parts[0].startswith(_AUFS_PREFIX) and parts != [OPAQUE_MARKER]:
         target.discard_in_the_end(parts[0])
     elif name.startswith(WHITEOUT_PREFIX):
         _hide(target, parent, name)
@@ -122,13 +136,13 @@ def _add(target: Target, member: Member, reader: Reader) -> None:
     if kind == tar_format.REGULAR:
         _regular(target, path, member, reader)
     elif kind == tar_format.DIRECTORY:
-        target.directory(path, _attributes(member))
+        target.directory(path, attributes_of(member))
     elif kind == tar_format.HARD_LINK:
         _hard_link(target, path, member.link)
     elif kind == tar_format.SYMLINK:
         if not member.link:
             raise FormatError("it is a symlink to nothing")
-        target.symlink(path, member.link, _attributes(member))
+        target.symlink(path, member.link, attributes_of(member))
     else:
         _special(target, path, member)
 
@@ -148,7 +162,7 @@ def _hide(target: Target, directory: bytes, name: bytes) -> None:
 
 
 def _regular(target: Target, path: bytes, member: Member, reader: Reader) -> None:
-    attributes = _attributes(member)
+    attributes = attributes_of(member)
     file = target.place(path, lambda parent, name: os.open(name, _CREATE, 0o600, dir_fd=parent))
     try:
         if member.sparse is None:
@@ -178,14 +192,14 @@ def _scatter(file: int, member: Member, reader: Reader) -> None:
 
 
 def _hard_link(target: Target, path: bytes, link: bytes) -> None:
-    parts = _parts(link)
+    parts = name_parts(link)
     above = target.existing(b"/".join(parts[:-1])) if parts else None
     if above is None or not target.link(join(above, parts[-1]), path):
         raise FormatError(f"it is a hard link to {os.fsdecode(link[:200])!r}, which does not exist")
 
 
 def _special(target: Target, path: bytes, member: Member) -> None:
-    attributes = _attributes(member)
+    attributes = attributes_of(member)
     major, minor = member.device
     if not (0 <= major < 1 << 12 and 0 <= minor < 1 << 20):
         raise FormatError(f"no device has the number {major}:{minor}")

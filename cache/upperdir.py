@@ -47,14 +47,15 @@ class Entry(NamedTuple):
     whiteout: bool
 
 
-def walk(root: int) -> Iterator[Entry]:
+def walk(root: int, *, layer: bool = True) -> Iterator[Entry]:
     """Yield everything below the directory that is open as `root`, but not itself, in the order of the
     layer tar.
 
+    Without `layer` it is a plain directory, where no name and no device means anything else than it says.
     Raises FormatError for what no layer can hold: a file that is called like a whiteout, a path that is too
-    long.
+    long (the latter without `layer`, too).
     """
-    levels = [iter(_names(root, b"", root))]
+    levels = [iter(_names(root, b"", root, layer))]
     while levels:
         for name, path, whiteout in levels[-1]:
             status = os.lstat(path, dir_fd=root)
@@ -64,7 +65,7 @@ def walk(root: int) -> Iterator[Entry]:
             directory = os.open(path, READ_DIRECTORY, dir_fd=root)
             try:
                 yield Entry(name, path, status, directory, False)
-                levels.append(iter(_names(directory, name, root)))
+                levels.append(iter(_names(directory, name, root, layer)))
             finally:
                 os.close(directory)
             break
@@ -72,7 +73,7 @@ def walk(root: int) -> Iterator[Entry]:
             levels.pop()
 
 
-def _names(directory: int, prefix: bytes, root: int) -> list[tuple[bytes, bytes, bool]]:
+def _names(directory: int, prefix: bytes, root: int, layer: bool) -> list[tuple[bytes, bytes, bool]]:
     """List `directory`: (name in the tar, path on the disk, is it a whiteout), sorted."""
     result = []
     with os.scandir(directory) as entries:
@@ -82,20 +83,21 @@ def _names(directory: int, prefix: bytes, root: int) -> list[tuple[bytes, bytes,
                 result.append((path + b"/", path, False))
             elif entry.is_file(follow_symlinks=False) or entry.is_symlink():
                 result.append((path, path, False))
-            elif is_whiteout(os.lstat(path, dir_fd=root)):
+            elif layer and is_whiteout(os.lstat(path, dir_fd=root)):
                 result.append((prefix + WHITEOUT_PREFIX + path[len(prefix) :], path, True))
             else:
                 result.append((path, path, False))
     result.sort()
     for _, path, _ in result:
-        _check(path, len(prefix))
+        _check(path, len(prefix), layer)
     return result
 
 
-def _check(path: bytes, start: int) -> None:
+def _check(path: bytes, start: int, layer: bool) -> None:
     if len(path) > MAX_PATH:
-        raise FormatError(f"a path is too long for a layer: {os.fsdecode(path[:60])}… has {len(path)} bytes")
-    if path.startswith(WHITEOUT_PREFIX, start):
+        what = "a layer" if layer else "an archive"
+        raise FormatError(f"a path is too long for {what}: {os.fsdecode(path[:60])}… has {len(path)} bytes")
+    if layer and path.startswith(WHITEOUT_PREFIX, start):
         raise FormatError(
             f"/{os.fsdecode(path)} cannot be in a layer: the image format marks deletions by names in .wh.",
             hint="remove or rename it in the step that makes it",
