@@ -70,6 +70,13 @@ class BaseError(BuildError):
     exit_code = 3
 
 
+class FetchError(BuildError):
+    """Something from elsewhere (a URL, a git repository) cannot be had, or is not what it has to be."""
+
+    code = "fetch/error"
+    exit_code = 3
+
+
 class HostError(BuildError):
     """This host lacks what a build needs: privileges, a kernel feature, a program."""
 
