@@ -313,6 +313,12 @@ def read_identity(path: str) -> tuple[Identity, int] | None:
         return None
 
 
+def read_sharing(path: str) -> str:
+    """Return how the last user of the instance at `path` shared it, "" if there was none."""
+    text = (read_small(path + "/used", limit=20) or b"").decode("ascii", "replace").strip()
+    return text if text in SHARINGS else ""
+
+
 def _once(call: Callable[[], None] | None) -> Callable[[], None]:
     called = call is None
 

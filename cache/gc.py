@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from cache.disk import storing
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cache.store import Store
     from cache.survey import Survey
 
-Kind = Literal["layer", "image", "blob", "record", "remnant"]
+Kind = Literal["layer", "image", "blob", "record", "remnant", "cache mount"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +39,13 @@ class Policy:
 class Item:
     """One thing to take away. `size` in bytes, 0 if another layer has the same changeset; `used` in
     seconds since 1970, 0 where nobody knows. A remnant, named by its path, is what a power cut left
-    unusable."""
+    unusable. `title` is what a person calls it, if that is not its identity: the id of a cache mount."""
 
     kind: Kind
     identity: str
     size: int = 0
     used: int = 0
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +60,15 @@ class Report:
 
 
 def prune(
-    store: Store, policy: Policy | None = None, *, dry_run: bool = False, keep: Iterable[ChainID] = ()
+    store: Store,
+    policy: Policy | None = None,
+    *,
+    dry_run: bool = False,
+    keep: Iterable[ChainID] = (),
+    cache_mounts: bool = False,
 ) -> Report:
     """Take away what `policy` says, and return a report. `keep` names chains that are needed beside those of
-    images.
+    images. Cache mounts are left alone, and count for nothing, unless `cache_mounts` is set.
 
     Builds that run meanwhile are not disturbed: what they were given stays. Raises StoreError; the store is
     sound then, and what was not taken away is as it was.
@@ -79,7 +85,7 @@ def prune(
             reserve.give_back(store.root)
         try:
             with exclusively(store.layers):
-                found = survey(store, keep)
+                found = survey(store, keep, cache_mounts=cache_mounts)
                 items, prunable = choose(found, policy, int(time.time()), removal.is_held)
                 if not dry_run:
                     items = removal.take(items, found)
@@ -140,6 +146,8 @@ class _Chooser:
             self._add(0, Item("image", image.image_id, image.size, image.used))
         for blob in survey.blobs:
             self._add(2, Item("blob", blob.digest, blob.size, blob.used))
+        for mount in survey.cache_mounts:
+            self._add(3, Item("cache mount", mount.name, mount.size, mount.used, mount.id))
         for chain_id in survey.layers:
             self._offer(chain_id)
 
@@ -165,7 +173,7 @@ class _Chooser:
         if below is not None and below in self._survey.layers:
             self._blockers[below] -= 1
             self._offer(below)
-        return [Item(item.kind, item.identity, size, item.used), *records]
+        return [replace(item, size=size), *records]
 
     def _block(self, chain_id: ChainID | None) -> None:
         if chain_id is not None:
@@ -187,4 +195,5 @@ class _Chooser:
             layer.cache_id: layer.size for layer in survey.layers.values() if layer.cache_id not in needed
         }
         images = sum(image.size for image in survey.images if not image.named)
-        return sum(sizes.values()) + images + sum(blob.size for blob in survey.blobs)
+        mounts = sum(mount.size for mount in survey.cache_mounts)
+        return sum(sizes.values()) + images + sum(blob.size for blob in survey.blobs) + mounts

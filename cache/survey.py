@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cache.blobs import StoredBlob
+    from cache.cachemounts_usage import CacheMount
     from cache.layers import Layer, LayerStore
     from cache.store import Store
 
@@ -37,10 +38,15 @@ class Survey:
     remnants: tuple[str, ...]
     records: dict[ChainID, list[str]]
     dangling: tuple[str, ...]
+    cache_mounts: tuple[CacheMount, ...] = ()
+    """Those that are not in use, if they were asked for."""
 
 
-def survey(store: Store, keep: Iterable[ChainID] = ()) -> Survey:
-    """Look at `store`; `keep` names chains that are needed beside those of named images and of containers."""
+def survey(store: Store, keep: Iterable[ChainID] = (), *, cache_mounts: bool = False) -> Survey:
+    """Look at `store`; `keep` names chains that are needed beside those of named images and of containers.
+
+    At its `cache_mounts` only if told to: that is a walk over all their files.
+    """
     store.layers.complete_index()
     layers = {layer.chain_id: layer for layer in store.layers.entries()}
     containers = store.containers.all()
@@ -70,7 +76,14 @@ def survey(store: Store, keep: Iterable[ChainID] = ()) -> Survey:
         tuple(_remnants(store.layers, layers)),
         records,
         tuple(key for chain, keys in records.items() if chain and chain not in layers for key in keys),
+        tuple(_idle_mounts(store)) if cache_mounts else (),
     )
+
+
+def _idle_mounts(store: Store) -> Iterable[CacheMount]:
+    from cache.cachemounts_usage import all_mounts
+
+    return (mount for mount in all_mounts(store.cache_mounts) if not mount.in_use)
 
 
 def depths(layers: dict[ChainID, Layer]) -> dict[ChainID, int]:

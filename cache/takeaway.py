@@ -10,6 +10,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from cache.cachemounts_usage import is_in_use, lock_alone
 from cache.errors import StoreFull
 from cache.layerremoval import forget, lock_entry, take_diff, take_entry, vanish
 from cache.locks import lock_existing
@@ -40,6 +41,8 @@ class Removal:
 
     def is_held(self, item: Item) -> bool:
         """True if a process holds what `item` names, or it is gone: asked before it is chosen."""
+        if item.kind == "cache mount":
+            return is_in_use(self._store.cache_mounts, item.identity)
         if item.kind not in ("layer", "image", "blob"):
             return False
         fd = self._lock(item)
@@ -83,7 +86,7 @@ class Removal:
             for item in items:
                 if staying.has(item):
                     continue
-                if item.kind in ("layer", "image", "blob"):
+                if item.kind in ("layer", "image", "blob", "cache mount"):
                     fd = self._lock(item)
                     if fd is None:
                         staying.add(item)
@@ -120,12 +123,17 @@ class Removal:
             self._store.images.remove(Digest(item.identity))
         elif item.kind == "blob":
             self._store.blobs.remove(Digest(item.identity))
+        elif item.kind == "cache mount":
+            path = f"{self._store.cache_mounts.path}/{item.identity}"
+            self._gone.append(layers.scratch.take_away(path, locks.pop(item.identity)))
         elif item.kind == "remnant":
             self._gone += vanish(layers.scratch, item.identity, "committed")
 
     def _lock(self, item: Item) -> int | None:
         if item.kind == "layer":
             return lock_entry(self._store.layers, ChainID(item.identity))
+        if item.kind == "cache mount":
+            return lock_alone(self._store.cache_mounts, item.identity)
         if item.kind == "image":
             return lock_existing(self._store.images.path(Digest(item.identity)))
         return lock_existing(self._store.blobs.path_of(Digest(item.identity)))

@@ -1,6 +1,7 @@
 """Remove layers, images without a name, blobs and records that nothing needs, the longest unused first.
 
-What a named image, a container or a running build stands on stays.
+What a named image, a container or a running build stands on stays. So do cache mounts, without
+--cache-mounts.
 """
 
 from __future__ import annotations
@@ -25,6 +26,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--keep-storage", metavar="SIZE", help="leave up to SIZE (10GB, 512MiB) of what could go"
     )
     parser.add_argument("--older-than", metavar="AGE", help="only what was not used for AGE (24h, 7d)")
+    parser.add_argument(
+        "--cache-mounts", action="store_true", help="cache mounts, too (`pybuild cache-mounts` shows them)"
+    )
     parser.add_argument("--dry-run", action="store_true", help="only say what would go")
     parser.add_argument("-f", "--force", action="store_true", help="accepted: nothing is asked anyway")
     parser.add_argument("--json", action="store_true", help="print a JSON object")
@@ -33,6 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; return the exit code."""
+    from cache.cachemounts_usage import all_mounts
     from cache.gc import Policy, prune
 
     policy = Policy(
@@ -42,17 +47,22 @@ def run(args: argparse.Namespace) -> int:
     with open_session(args) as session:
         store = session.store
         keep = [ChainID(c.chain_id) for c in store.containers.all() if c.chain_id]
-        report = prune(store, policy, dry_run=args.dry_run, keep=keep)
+        report = prune(store, policy, dry_run=args.dry_run, keep=keep, cache_mounts=args.cache_mounts)
+        in_mounts = 0 if args.quiet else sum(mount.size for mount in all_mounts(store.cache_mounts))
     if args.json:
-        print(json.dumps(asdict(report), indent=2))
+        print(json.dumps({**asdict(report), "cache_mounts": in_mounts}, indent=2))
         return 0
     if report.items and not args.quiet:
         rows = [
-            (item.kind, item.identity[:26], ago(item.used), human_size(item.size)) for item in report.items
+            (item.kind, (item.title or item.identity)[:26], ago(item.used), human_size(item.size))
+            for item in report.items
         ]
         print_table(("KIND", "ID", "LAST USED", "SIZE"), rows)
     verb = "would free" if args.dry_run else "freed"
-    print(f"{verb} {human_size(report.freed)} in {len(report.items)} items; kept {human_size(report.kept)}")
+    text = f"{verb} {human_size(report.freed)} in {len(report.items)} items; kept {human_size(report.kept)}"
+    if in_mounts and not args.cache_mounts:
+        text += f"; {human_size(in_mounts)} are in cache mounts (--cache-mounts)"
+    print(text)
     return 0
 
 
