@@ -153,7 +153,8 @@ class Build:
         suites = [
             step.suite for stage in planned.stages for step in stage.steps if isinstance(step, TestStep)
         ]
-        places = (path, *ignore_files(context, path), *suite_places(path, filter(None, suites)))
+        ignored = sources.ignore_files()
+        places = (path, *ignore_files(context, path), *ignored, *suite_places(path, filter(None, suites)))
         self.looked_at.update(looked_at(places))
         for file, entry in sources.looked_at().items():
             self.looked_at[file] = entry and (entry.size, entry.mtime, entry.ctime, entry.ino, entry.mode)

@@ -22,8 +22,8 @@ from builder.stepcache import StepLine
 from builder.steps import (
     Base,
     ConfigStep,
-    ContextTree,
     CopyStep,
+    Directory,
     ExecStep,
     ImageBase,
     PlannedStage,
@@ -192,7 +192,7 @@ class Planning:
         steps = run.run()
         identity = names[stage.index]
         trees = [step.tree for step in stage.steps if isinstance(step, CopyStep)]
-        states = [below, *(bases[tree] for tree in trees if not isinstance(tree, ContextTree))]
+        states = [below, *(bases[tree] for tree in trees if not isinstance(tree, Directory))]
         needs = [state.stage for state in states if state.stage]
         self._stages.append(
             StageForecast(
@@ -241,7 +241,7 @@ class _StagePlanning:
         told = StepForecast(step.text, step.span.file, step.span.line, "config")
         if isinstance(step, ConfigStep):
             return told
-        if isinstance(step, CopyStep) and not isinstance(step.tree, ContextTree):
+        if isinstance(step, CopyStep) and not isinstance(step.tree, Directory):
             told = replace(told, reads=self._name(step.tree), reads_id=self._trees[step.tree].stage)
         keyword = step.text.partition(" ")[0]
         ordinal = self._ordinals[keyword] = self._ordinals.get(keyword, -1) + 1
@@ -298,7 +298,7 @@ class _StagePlanning:
             suite = suite_digest(self._recipe, step.suite) if step.suite else ""
             return check_key(step, below, self._platform, suite)
         assert self._sources is not None
-        if isinstance(step.tree, ContextTree):
+        if isinstance(step.tree, Directory):
             return copy_key(step, below, self._sources.parts(step, None))
         tree = self._trees[step.tree]
         if not tree.known:

@@ -11,13 +11,14 @@ from builder.errors import UsageError
 from builder.fingerprint import FileDigests, Fingerprint, fingerprint
 from builder.keys import VERSION, Part
 from builder.patterns import IgnoreRules, read_ignore_file
-from builder.steps import CopyStep
+from builder.steps import ContextTree, CopyStep, Directory
 from builder.tree import Entry, Tree
 from cache.oci.digest import ChainID
 from cache.records import encode_parts
 
 if TYPE_CHECKING:
     from builder.placement import Source
+    from builder.steps import Tree as StepTree
     from cache.scratch import Staging
     from cache.store import Store
 
@@ -32,37 +33,63 @@ class Sources:
         self._store = store
         self._directory = context
         self._recipe = recipe
-        self._context: Tree | None = None
-        self._digests: FileDigests | None = None
+        self._opened: dict[Directory, tuple[Tree, FileDigests]] = {}
         self._stages: dict[ChainID, Tree] = {}
         self._archives: list[Tree] = []
 
     def looked_at(self) -> dict[str, Entry | None]:
-        """Return every path of the context, and of its ignore files' places, that an answer depends on."""
-        if self._context is None:
-            return {}
-        directory = os.path.abspath(self._directory)
-        # The context's own place may be a symbolic link: what counts is the directory that it leads to.
-        return {os.path.join(directory, path or "."): e for path, e in self._context.seen.items()}
+        """Return every path of the context, and of the directories that have names, that an answer depends
+        on.
+        """
+        found: dict[str, Entry | None] = {}
+        for which, (tree, _) in self._opened.items():
+            directory = os.path.abspath(self._place(which))
+            # Its own place may be a symbolic link: what counts is the directory that it leads to.
+            found.update((os.path.join(directory, path or "."), e) for path, e in tree.seen.items())
+        return found
+
+    def ignore_files(self) -> tuple[str, ...]:
+        """Return where the ignore files of the directories that were read may be."""
+        return tuple(place for which in self._opened for place in self._ignore_files(which))
 
     def close(self) -> None:
         """Release everything; write the stat cache."""
-        if self._digests is not None:
-            self._digests.save()
-        for tree in (self._context, *self._stages.values(), *self._archives):
-            if tree is not None:
-                tree.close()
-        self._context = self._digests = None
+        for _, digests in self._opened.values():
+            digests.save()
+        for tree in (*(t for t, _ in self._opened.values()), *self._stages.values(), *self._archives):
+            tree.close()
+        self._opened = {}
         self._stages = {}
         self._archives = []
 
     @property
     def context(self) -> Tree:
         """The build context, through its ignore file."""
-        if self._context is None:
-            self._context = open_context(self._directory, self._recipe)
-            self._digests = FileDigests(self._context, self._store.stats, os.path.realpath(self._directory))
-        return self._context
+        return self.directory(ContextTree())
+
+    def directory(self, which: Directory) -> Tree:
+        """The build context, or a directory that has a name, through its own ignore file. Raises
+        UsageError.
+        """
+        return self._open(which)[0]
+
+    def _open(self, which: Directory) -> tuple[Tree, FileDigests]:
+        opened = self._opened.get(which)
+        if opened is None:
+            place = self._place(which)
+            if isinstance(which, ContextTree):
+                tree = open_context(place, self._recipe)
+            else:
+                tree = open_named(place, which.name)
+            opened = tree, FileDigests(tree, self._store.stats, os.path.realpath(place))
+            self._opened[which] = opened
+        return opened
+
+    def _place(self, which: Directory) -> str:
+        return self._directory if isinstance(which, ContextTree) else which.path
+
+    def _ignore_files(self, which: Directory) -> tuple[str, ...]:
+        return ignore_files(self._place(which), self._recipe if isinstance(which, ContextTree) else None)
 
     def stage(self, chain_id: ChainID) -> Tree:
         """The root filesystem `chain_id`, read-only."""
@@ -83,9 +110,9 @@ class Sources:
 
     def parts(self, step: CopyStep, chain_id: ChainID | None) -> tuple[Part, ...]:
         """Return the key parts of what `step` copies: for each source, a digest. `chain_id`: of the stage
-        it reads from.
+        it reads from, None if that is a directory.
         """
-        parts = [(source, self._digest(source, chain_id)) for source in step.sources]
+        parts = [(source, self._digest(step.tree, source, chain_id)) for source in step.sources]
         return (*parts, *((f"<<{name}", _document_digest(data)) for name, data in step.documents))
 
     def select(self, step: CopyStep, chain_id: ChainID | None, staging: Staging) -> list[Source]:
@@ -95,7 +122,7 @@ class Sources:
         from builder.archive import is_archive, unpack_archive
         from builder.placement import Source
 
-        tree = self.context if chain_id is None else self.stage(chain_id)
+        tree = self._tree(step.tree, chain_id)
         # Who owns a file in the context is nobody in the image.
         owner = (0, 0) if chain_id is None else None
         found: list[Source] = []
@@ -108,9 +135,17 @@ class Sources:
                 found.append(Source(tree, (selection,), owner))
         return found
 
-    def _digest(self, source: str, chain_id: ChainID | None) -> str:
+    def _tree(self, which: StepTree, chain_id: ChainID | None) -> Tree:
+        if chain_id is not None:
+            return self.stage(chain_id)
+        assert isinstance(which, Directory)
+        return self.directory(which)
+
+    def _digest(self, which: StepTree, source: str, chain_id: ChainID | None) -> str:
         if chain_id is None:
-            return self._remember(self._context_fingerprint(source))
+            assert isinstance(which, Directory)
+            files, digests = self._open(which)
+            return self._remember(fingerprint(files, files.select(source), digests, owners=False))
         # A stage's files never change under its ChainID: what was worked out once holds for ever.
         key = json.dumps([VERSION, chain_id, source])
         known = self._store.memo.get("tree", key)
@@ -120,11 +155,6 @@ class Sources:
         digest = self._remember(fingerprint(tree, tree.select(source), FileDigests(tree), owners=True))
         self._store.memo.put("tree", key, digest.encode())
         return digest
-
-    def _context_fingerprint(self, source: str) -> Fingerprint:
-        tree = self.context
-        assert self._digests is not None
-        return fingerprint(tree, tree.select(source), self._digests, owners=False)
 
     def _remember(self, found: Fingerprint) -> str:
         """Keep which files a digest stands for, so that the next miss can name the one that changed."""
@@ -137,14 +167,8 @@ def open_context(directory: str, recipe: str) -> Tree:
     """Open the context directory, with the rules of `NAME.dockerignore` beside the recipe, else of
     `.dockerignore`.
     """
-    try:
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError as error:
-        raise UsageError(
-            f"cannot open the context {directory}: {error.strerror}", code="context/unreadable"
-        ) from None
     return Tree(
-        fd,
+        _open_directory(directory, f"the context {directory}"),
         name=f"the context {directory}",
         rules=ignore_rules(directory, recipe),
         hint="sources are relative to the context (the recipe's own directory, unless one is given), "
@@ -152,13 +176,29 @@ def open_context(directory: str, recipe: str) -> Tree:
     )
 
 
-def ignore_files(directory: str, recipe: str) -> tuple[str, str]:
-    """Return where the ignore file may be; the first that is there counts."""
-    return recipe + ".dockerignore", os.path.join(directory, ".dockerignore")
+def open_named(directory: str, name: str) -> Tree:
+    """Open the directory that `--build-context` calls `name`, with the rules of its `.dockerignore`."""
+    shown = f"the context {name} ({directory})"
+    return Tree(_open_directory(directory, shown), name=shown, rules=ignore_rules(directory, None))
 
 
-def ignore_rules(directory: str, recipe: str) -> IgnoreRules:
-    """Return the ignore rules for a recipe in a context. Raises UsageError for a malformed pattern."""
+def _open_directory(path: str, shown: str) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(f"cannot open {shown}: {error.strerror}", code="context/unreadable") from None
+
+
+def ignore_files(directory: str, recipe: str | None) -> tuple[str, ...]:
+    """Return where the ignore file may be; the first that is there counts. With `recipe`, beside it first."""
+    beside = () if recipe is None else (recipe + ".dockerignore",)
+    return (*beside, os.path.join(directory, ".dockerignore"))
+
+
+def ignore_rules(directory: str, recipe: str | None) -> IgnoreRules:
+    """Return the ignore rules for a recipe in a context, or for a directory that has a name. Raises
+    UsageError for a malformed pattern.
+    """
     for path in ignore_files(directory, recipe):
         try:
             return read_ignore_file(_read(path))

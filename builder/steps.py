@@ -51,7 +51,20 @@ class ContextTree:
     """COPY reads the build context."""
 
 
-Tree = ContextTree | StageBase | ImageBase | RecipeBase
+@dataclass(frozen=True, slots=True)
+class LocalTree:
+    """A directory that `--build-context` gives a name: it has an ignore file of its own. `path` is
+    absolute.
+    """
+
+    path: str
+    name: str
+
+
+Directory = ContextTree | LocalTree
+"""A tree on this machine's disk: known by its files, where the others are by their ChainID."""
+
+Tree = Directory | StageBase | ImageBase | RecipeBase
 """Where COPY reads from."""
 
 
@@ -73,6 +86,17 @@ class ExecStep:
     network: str
     proxies: tuple[tuple[str, str], ...] = ()
     script: bytes | None = None
+    mounts: tuple[StepMount, ...] = ()
+    security: str = ""
+    extra_hosts: tuple[tuple[str, str], ...] = ()
+    rlimits: tuple[tuple[str, int, int], ...] = ()
+    shm_size: int | None = None
+
+    @property
+    def trees(self) -> tuple[Tree | Scratch, ...]:
+        """What its mounts show, the build context aside."""
+        found = [mount.tree for mount in self.mounts if isinstance(mount, BindMount | CacheMount)]
+        return tuple(tree for tree in found if tree is not None and not isinstance(tree, ContextTree))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +144,8 @@ class ConfigStep:
 class TestStep:
     """TEST: a command, or a testinfra suite, on a throw-away upper. It leaves no layer and no history.
 
-    `config` is the image's as of this line.
+    `config` is the image's as of this line. `network` is "none" or ""; it and what follows are what the
+    command line asks for.
     """
 
     span: Span
@@ -130,6 +155,10 @@ class TestStep:
     argv: tuple[str, ...] = ()
     script: bytes | None = None
     suite: str | None = None
+    network: str = ""
+    extra_hosts: tuple[tuple[str, str], ...] = ()
+    rlimits: tuple[tuple[str, int, int], ...] = ()
+    shm_size: int | None = None
 
 
 Step = ExecStep | CopyStep | WorkdirStep | ConfigStep | TestStep
