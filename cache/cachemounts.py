@@ -245,11 +245,7 @@ class CacheMounts:
         """Make an instance under the first number that is free."""
         identity = request.identity
         os.makedirs(self.path, 0o700, exist_ok=True)
-        taken = set(names)
-        number = 0
-        while f"{identity.key}-{number}" in taken:
-            number += 1
-        name = f"{identity.key}-{number}"
+        name = free_name(identity.key, names)
         with self.scratch.directory("cachemount") as staging:
             data = staging.path + "/data"
             os.mkdir(data, 0o700)
@@ -278,6 +274,15 @@ class CacheMounts:
             return os.open(f"{self.path}/{name}", _OPEN)
         except (FileNotFoundError, NotADirectoryError):
             return None
+
+
+def free_name(key: str, names: Iterable[str]) -> str:
+    """Return the name of a new instance of `key`, where there are `names`."""
+    taken = set(names)
+    number = 0
+    while f"{key}-{number}" in taken:
+        number += 1
+    return f"{key}-{number}"
 
 
 def describe(staging: Staging, identity: Identity, created: int, sharing: str = "") -> None:

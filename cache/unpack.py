@@ -124,6 +124,8 @@ def add_entry(target: Target, member: Member, reader: Reader, *, layer: bool = T
             raise FormatError("it is a device")
         if target.parent(parent) != parent:
             raise FormatError("it lies behind a symlink")
+        if member.kind == tar_format.DIRECTORY and target.has_file(join(parent, name)):
+            raise FormatError("it is there already, and no directory")
     elif parts[0].startswith(_AUFS_PREFIX) and parts != [OPAQUE_MARKER]:
         target.discard_in_the_end(parts[0])
     elif name.startswith(WHITEOUT_PREFIX):

@@ -17,8 +17,9 @@ from stat import S_IFCHR, S_IFMT, S_ISDIR, S_ISLNK, S_ISREG
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from cache.errors import FormatError, StoreError
+from cache.idmap import overlay_attribute
 from cache.openat2 import open_directory
-from cache.upperdir import OPAQUE, READ, READ_DIRECTORY, is_whiteout, remove_tree, xattrs
+from cache.upperdir import READ, READ_DIRECTORY, is_whiteout, remove_tree, xattrs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -152,6 +153,11 @@ class Target:
             return os.lstat(name, dir_fd=self._descriptor(above))
         except FileNotFoundError:
             return None
+
+    def has_file(self, path: bytes) -> bool:
+        """Whether `path`, in a directory that is there, is something that is no directory."""
+        status = self._status(path)
+        return status is not None and not S_ISDIR(status.st_mode)
 
     def _below(self, path: bytes) -> Found | None:
         """What the lowerdirs have at `path`, unless the layer hides it."""
@@ -318,7 +324,7 @@ class Target:
         if b"" in self._opaque:
             self._hide_root()
         for path in self._opaque - {b""}:
-            self._finish(path, lambda directory: os.setxattr(directory, OPAQUE, b"y"))
+            self._finish(path, lambda directory: os.setxattr(directory, overlay_attribute("opaque"), b"y"))
         for path in sorted(self._attributes, reverse=True):  # those inside first, while they can be reached
             self._finish(path, partial(dress, attributes=self._attributes[path]))
 

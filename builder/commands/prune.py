@@ -48,7 +48,8 @@ def run(args: argparse.Namespace) -> int:
         store = session.store
         keep = [ChainID(c.chain_id) for c in store.containers.all() if c.chain_id]
         report = prune(store, policy, dry_run=args.dry_run, keep=keep, cache_mounts=args.cache_mounts)
-        in_mounts = 0 if args.quiet else sum(mount.size for mount in all_mounts(store.cache_mounts))
+        quiet = args.quiet and not args.json
+        in_mounts = 0 if quiet else sum(mount.size for mount in all_mounts(store.cache_mounts))
     if args.json:
         print(json.dumps({**asdict(report), "cache_mounts": in_mounts}, indent=2))
         return 0
