@@ -41,6 +41,7 @@ COMMANDS = {
     "check": "say what is wrong with recipes, and what could be better",
     "fmt": "bring recipes into their usual form",
     "plan": "say what a build would do: what is cached, and why not",
+    "lsp": "serve an editor: the language server for recipes",
     "doctor": "tell what this host can do, and what is missing",
     "completion": "print the completion script for a shell",
     "help": "explain a command",

@@ -30,7 +30,7 @@ VERSION = 1
 FRESH_SECONDS = 3600
 """After this the usual way is taken once, which notes when layers and records were last used."""
 
-_STORELESS = frozenset(("check", "fmt", "plan"))
+_STORELESS = frozenset(("check", "fmt", "plan", "lsp"))
 """Commands that must not touch the store, let alone mend it."""
 
 GIT = ("status", "--porcelain=v2", "--branch", "--untracked-files=normal", "--", ".")
