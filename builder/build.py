@@ -29,6 +29,7 @@ from builder.steps import (
     TestStep,
 )
 from builder.testing import suite_places
+from grammar.includes import spliced
 
 if TYPE_CHECKING:
     from builder.direct import Status
@@ -150,11 +151,12 @@ class Build:
 
     def _remember(self, path: str, context: str, planned: Plan, sources: Sources) -> None:
         """Note what this recipe's part of the answer depends on."""
+        steps = [step for stage in planned.stages for step in stage.steps if isinstance(step, TestStep)]
         suites = [
-            step.suite for stage in planned.stages for step in stage.steps if isinstance(step, TestStep)
+            place for step in steps if step.suite for place in suite_places(step.span.file, [step.suite])
         ]
         ignored = sources.ignore_files()
-        places = (path, *ignore_files(context, path), *ignored, *suite_places(path, filter(None, suites)))
+        places = (path, *ignore_files(context, path), *ignored, *suites, *self.loader.fragments)
         self.looked_at.update(looked_at(places))
         for file, entry in sources.looked_at().items():
             self.looked_at[file] = entry and (entry.size, entry.mtime, entry.ctime, entry.ino, entry.mode)
@@ -163,8 +165,8 @@ class Build:
         """Have the executor start while we plan: a recipe that had to be parsed is a recipe whose steps
         will run.
         """
-        kinds = {instruction.keyword for stage in recipe.stages for instruction in stage.instructions}
-        if kinds & {"RUN", "TEST"}:
+        kinds = {each.keyword for stage in recipe.stages for each in spliced(stage.instructions)}
+        if kinds & {"RUN", "TEST", "PACKAGES"}:
             # What is wrong with this host is said when a step needs it, with the step's place.
             with contextlib.suppress(HostError):
                 self._around.executor()

@@ -51,6 +51,7 @@ def render_error(error: BaseException, sources: Iterable[Source] = ()) -> str:
     if span is not None:
         lines.append(f"  at {printable(span.file)}:{span.line}:{span.column}")
         lines += [f"    {line}" for line in _excerpt(span, sources, getattr(error, "source", None))]
+        lines += [f"  included from {printable(each.file)}:{each.line}" for each in span.chain]
     hint = getattr(error, "hint", None)
     if hint:
         first, *rest = [printable(line) for line in str(hint).rstrip().split("\n")]

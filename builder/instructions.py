@@ -39,7 +39,9 @@ def _arg(state: StageState, instruction: ast.Arg) -> None:
         if not name:
             raise PlanError("ARG: a name must not be empty", code="arg/name", span=instruction.span)
         value: str | None = None
-        if name in state.arguments:
+        if name in state.given:
+            value = state.given[name]
+        elif name in state.arguments:
             value = state.arguments[name]
             state.scope.used.add(name)
         elif pair.value is not None:
@@ -65,10 +67,23 @@ def _env(state: StageState, instruction: ast.Env) -> None:
         if not name:
             raise PlanError("ENV: a name must not be empty", code="env/name", span=instruction.span)
         environment[name] = value
-        state.scope.values[name] = value
+        for scope in (state.scope, *state.enclosing):
+            scope.values[name] = value
     env = tuple(f"{name}={value}" for name, value in environment.items())
     created_by = "ENV " + " ".join(f"{name}={value}" for name, value in new)
     state.set_config(instruction, created_by, env=env)
+
+
+def _include(state: StageState, instruction: ast.Include) -> None:
+    fragment = instruction.fragment
+    if fragment is None:
+        raise PlanError(
+            "INCLUDE: nobody has read the fragment", code="include/missing", span=instruction.span
+        )
+    given = {pair.key.text: state.expand(pair.value) for pair in instruction.pairs if pair.value is not None}
+    with state.fragment(given, fragment.directives.escape):
+        for each in fragment.instructions:
+            apply(state, each)
 
 
 def _label(state: StageState, instruction: ast.Label) -> None:
@@ -178,6 +193,7 @@ _HANDLERS: dict[str, Callable[..., None]] = {
     "ENV": _env,
     "EXPOSE": _expose,
     "HEALTHCHECK": _healthcheck,
+    "INCLUDE": _include,
     "LABEL": _label,
     "MAINTAINER": _maintainer,
     "ONBUILD": _onbuild,

@@ -21,6 +21,7 @@ from cache.oci.platform import Platform
 from cache.oci.reference import Reference
 from cache.oci.spec import ImageConfig
 from grammar.ast import Copy, From, Instruction, Onbuild, Recipe, Run, Stage, Word
+from grammar.includes import spliced
 from grammar.source import Span
 from grammar.suggest import did_you_mean
 from grammar.validate import find_stage
@@ -186,9 +187,23 @@ def _triggers(
     return found
 
 
+def _on_build(
+    base: Base, stages: Mapping[int, OutlinedStage], configs: Mapping[Base, ImageConfig]
+) -> tuple[str, ...]:
+    """Return the triggers that the ONBUILDs of `base` leave to what stands on it."""
+    if isinstance(base, StageBase):
+        below = stages[base.index]
+        if below.replaced:
+            return _on_build(below.base, stages, configs)
+        return tuple(each.expression for each in spliced(below.instructions) if isinstance(each, Onbuild))
+    return () if isinstance(base, Scratch) else configs[base].config.on_build
+
+
 def _find_target(recipe: Recipe, target: str | None) -> int:
-    if target is None:
-        return len(recipe.stages) - 1
+    return len(recipe.stages) - 1 if target is None else _find_stage(recipe, target)
+
+
+def _find_stage(recipe: Recipe, target: str) -> int:
     stage = find_stage(recipe.stages, target)
     if stage is None:
         names = [stage_name(stage) for stage in recipe.stages]
@@ -238,11 +253,12 @@ def _outlined(
     for instruction in asked:
         for name in _from_names(instruction):
             # What a trigger says has no place in this recipe but the FROM that brought it.
-            trees.setdefault(name.text, _tree(recipe, stage, name.replace(span=instruction.span), platform))
-    for instruction in stage.instructions:
+            placed = name.replace(span=instruction.span)
+            trees.setdefault(name.text, _tree(recipe, options, stage, placed, platform))
+    for instruction in spliced(stage.instructions):
         for name in _from_names(instruction):
-            trees.setdefault(name.text, _tree(recipe, stage, name, platform))
-    return OutlinedStage(stage, base, platform, tuple(trees.items()), asked)
+            trees.setdefault(name.text, _tree(recipe, options, stage, name, platform))
+    return OutlinedStage(stage, base, platform, tuple(trees.items()), asked, files)
 
 
 def _from_names(instruction: Instruction) -> list[Word]:

@@ -295,7 +295,7 @@ class _StagePlanning:
         if isinstance(step, TestStep):
             from builder.testing import suite_digest
 
-            suite = suite_digest(self._recipe, step.suite) if step.suite else ""
+            suite = suite_digest(step.span.file, step.suite) if step.suite else ""
             return check_key(step, below, self._platform, suite)
         assert self._sources is not None
         if isinstance(step.tree, Directory):

@@ -1,5 +1,5 @@
 """Reading recipes: from a file to its AST, which is remembered by content so that an unchanged recipe is
-not parsed again.
+not parsed again. So are the fragments that it includes, each by itself.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ import os
 import stat
 import sys
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from builder.errors import UsageError
+from builder.errors import PlanError, UsageError
 from builder.version import VERSION
+from grammar.includes import Files, link
 from grammar.source import Source
 
 if TYPE_CHECKING:
     from cache.memo import Memo
-    from grammar.ast import Instruction, Recipe
+    from grammar.ast import Fragment, Instruction, Recipe
 
 MAX_BYTES = 128 << 20
 
@@ -30,26 +31,40 @@ class RecipeLoader:
         self.sources: dict[str, Source] = {}
         self.parsed = False
         """True once a recipe was parsed, as none like it was before."""
+        self.fragments: dict[str, Fragment] = {}
+        """What was included, by its path."""
 
     def load(self, path: str) -> Recipe:
-        """Return the recipe in the file `path`. Raises UsageError, RecipeError."""
+        """Return the recipe in the file `path`, with what it includes. Raises UsageError, RecipeError."""
         data = read_recipe(path)
-        return self._remembered(path, data) or self._parse(path, data)
+        return self.link(self._remembered("recipe", path, data) or self._parse("recipe", path, data))
 
-    def _remembered(self, path: str, data: bytes) -> Recipe | None:
+    def link(self, recipe: Recipe) -> Recipe:
+        """Return a recipe with what it includes. Raises UsageError, PlanError, RecipeError."""
+        return link(recipe, Files(fragment_path, os.path.realpath, self._fragment))
+
+    def _fragment(self, path: str) -> Fragment:
+        """Return the fragment in the file `path`."""
+        found = self.fragments.get(path)
+        if found is None:
+            data = read_fragment(path)
+            found = self._remembered("fragment", path, data) or self._parse("fragment", path, data)
+            self.fragments[path] = found
+        return found
+
+    def _remembered(self, kind: str, path: str, data: bytes) -> Any:
         if self._memo is None:
             return None
         from grammar.encode import StaleEncoding, load
 
-        known = self._memo.get("recipe", _memo_key(path, data))
+        known = self._memo.get(kind, _memo_key(path, data))
         if known is None:
             return None
         self.sources[path] = Source(path, data.decode("utf-8", "replace"))
         try:
-            recipe: Recipe = load(known)
+            return load(known)
         except StaleEncoding:
             return None
-        return recipe
 
     def trigger(self, text: str) -> Instruction:
         """Return the instruction that an image's ONBUILD trigger is. Raises RecipeError."""
@@ -69,18 +84,42 @@ class RecipeLoader:
             self._memo.put("trigger", key, dump(Fragment("ONBUILD", Directives(), (instruction,))))
         return instruction
 
-    def _parse(self, path: str, data: bytes) -> Recipe:
-        from grammar.parser import decode, parse
+    def _parse(self, kind: str, path: str, data: bytes) -> Any:
+        from grammar.parser import decode, parse, parse_fragment
 
         source = decode(path, data)
         self.sources[path] = source
         self.parsed = True
-        recipe = parse(source)
+        found = parse(source) if kind == "recipe" else parse_fragment(source)
         if self._memo is not None:
             from grammar.encode import dump
 
-            self._memo.put("recipe", _memo_key(path, data), dump(recipe))
-        return recipe
+            self._memo.put(kind, _memo_key(path, data), dump(found))
+        return found
+
+
+def fragment_path(includer: str, path: str) -> str:
+    """Return where INCLUDE `path` of the file `includer` leads: from that file's directory on."""
+    return os.path.normpath(os.path.join(os.path.dirname(includer), path))
+
+
+def read_fragment(path: str) -> bytes:
+    """Return the bytes of a file that is included. Raises PlanError for one that is not there, with the near
+    miss beside it, and as `read_recipe`."""
+    if os.path.lexists(path):
+        return read_recipe(path)
+    from grammar.suggest import did_you_mean
+
+    try:
+        beside = os.listdir(os.path.dirname(path) or ".")
+    except OSError:
+        beside = []
+    hint = did_you_mean(os.path.basename(path), sorted(beside))
+    raise PlanError(
+        f"INCLUDE: there is no {path}",
+        code="include/missing",
+        hint=hint or "the path is relative to the directory of the file that includes it",
+    )
 
 
 def _memo_key(path: str, data: bytes) -> str:

@@ -173,12 +173,12 @@ class StageRun:
     def _test(self, step: TestStep, line: StepLine) -> None:
         from builder.testing import run_suite, suite_digest
 
-        suite = suite_digest(self._recipe, step.suite) if step.suite else ""
+        suite = suite_digest(step.span.file, step.suite) if step.suite else ""
         key = check_key(step, self._chain_id, self._platform, suite)
 
         def work(staging: Staging) -> None:
             if step.suite:
-                run_suite(self._recipe, step, self._lower(), staging, self._output(line))
+                run_suite(step.span.file, step, self._lower(), staging, self._output(line))
             else:
                 self._exec_test(step, line, staging)
 

@@ -5,6 +5,7 @@ need.
 from __future__ import annotations
 
 import posixpath
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from cache.oci.spec import ContainerConfig, ImageConfig
 from grammar import ast
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
 DEFAULT_SHELL = ("/bin/sh", "-c")
 
@@ -35,7 +36,12 @@ class StageState:
     steps: list[Step] = field(default_factory=list)
     trees: Mapping[str, Tree] = field(default_factory=dict)
     """What each `from` of a COPY or a mount in this stage names."""
+    asked: Asked = field(default_factory=Asked)
     cmd_is_ours: bool = False
+    given: Mapping[str, str] = field(default_factory=dict)
+    """Within a fragment: the values that its INCLUDE gives to its ARGs."""
+    enclosing: tuple[Scope, ...] = ()
+    """Within a fragment: what those who include it see."""
 
     @classmethod
     def start(
@@ -76,6 +82,21 @@ class StageState:
     @property
     def workdir(self) -> str:
         return self.config.working_dir or "/"
+
+    @contextmanager
+    def fragment(self, given: Mapping[str, str], escape: str) -> Iterator[None]:
+        """Enter a fragment: it sees the ENV of this point, and of ARGs its own alone, which are gone
+        afterwards.
+        """
+        outside = (self.scope, self.declared, self.escape, self.given, self.enclosing)
+        self.enclosing = (*self.enclosing, self.scope)
+        inside = Scope(dict(split_variable(pair) for pair in self.config.env))
+        inside.used = self.scope.used
+        self.scope, self.declared, self.escape, self.given = inside, {}, escape, given
+        try:
+            yield
+        finally:
+            self.scope, self.declared, self.escape, self.given, self.enclosing = outside
 
     def expand(self, word: ast.Word) -> str:
         return self.scope.expand(word, self.escape)

@@ -313,12 +313,16 @@ class Test(Instruction):
 
 
 class Include(Instruction):
-    """INCLUDE: the path of a fragment beside this file, and the values of its ARGs."""
+    """INCLUDE: the path of a fragment, from this file's directory on, and the values of its ARGs.
+
+    `fragment` is what stands there: None until `grammar.includes.link` has put it here.
+    """
 
     keyword = "INCLUDE"
 
     path: Word
     pairs: tuple[Pair, ...] = ()
+    fragment: Fragment | None = None
 
 
 class Packages(Instruction):

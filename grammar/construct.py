@@ -317,8 +317,19 @@ class Constructor:
 
     def include(self, children: list[Any]) -> ast.Include:
         line = _Line(children)
-        path = line.rest.pop(0).value
-        return ast.Include(line.span, line.text, path, _pairs(line))
+        path: ast.Word = line.rest.pop(0).value
+        if "$" in path.text:
+            raise RecipeError(
+                "INCLUDE takes no variable in its path",
+                path.span,
+                hint="What is included is known before any variable has a value.",
+                code="recipe/include",
+            )
+        pairs = _pairs(line)
+        for at, pair in enumerate(pairs):
+            if any(pair.key.text == other.key.text for other in pairs[:at]):
+                raise RecipeError(f"INCLUDE gives {pair.key.text} twice", pair.span, code="recipe/include")
+        return ast.Include(line.span, line.text, path, pairs)
 
     def packages(self, children: list[Any]) -> ast.Packages:
         line = _Line(children)

@@ -32,6 +32,7 @@ def render(error: RecipeError, source: Source | None = None) -> str:
         out.append(f"  at {span.file}:{span.line}:{span.column}")
         if source is not None and source.name == span.file:
             out.append(excerpt(source, span))
+        out += [f"  included from {each.file}:{each.line}" for each in span.chain]
     if error.hint:
         out.append(f"hint: {error.hint}")
     return "\n".join(out)

@@ -17,6 +17,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from grammar.ast import Recipe
+
 UNKNOWN_RULE = "UnknownRule"
 """The rule about comments that skip a rule that there is none of."""
 
@@ -25,11 +27,13 @@ _SKIP = re.compile(r"#[ \t]*pybuild:[ \t]*skip=([A-Za-z0-9, \t]+)$")
 
 class Options(Node):
     """What to look for. `skip`: rules to leave out; `experimental`: rules to add; `ignored`: whether a path
-    of the build context is left out by its ignore file, None if no context is known."""
+    of the build context is left out by its ignore file, None if no context is known. `link` fills INCLUDEs,
+    as far as what they name can be read; None leaves them as they are."""
 
     skip: frozenset[str] = frozenset()
     experimental: frozenset[str] = frozenset()
     ignored: Callable[[str], bool] | None = None
+    link: Callable[[Recipe], Recipe] | None = None
 
 
 class Directive(Node):
@@ -40,17 +44,21 @@ class Directive(Node):
     error: bool = False
 
 
-def lint(source: Source, options: Options | None = None) -> tuple[Diagnostic, ...]:
+def lint(
+    source: Source, options: Options | None = None, *, fragment: bool | None = None
+) -> tuple[Diagnostic, ...]:
     """Return what is wrong with `source`, in the order of the places.
 
-    A file called *.rec without any FROM is read as a fragment. The rules look at what could be read; those
-    that need to see all of it wait until there are no errors.
+    `fragment` tells whether it is one; if nobody knows, a file called *.rec without any FROM is. The rules
+    look at what could be read; those that need to see all of it wait until there are no errors.
     """
     options = options or Options()
-    reading = read(source, fragment=is_fragment(source))
+    reading = read(source, fragment=is_fragment(source) if fragment is None else fragment)
     directive = parse_directive(reading.recipe.directives.check if reading.recipe else None)
     found = [_error(error, source) for error in reading.errors]
     if reading.recipe is not None:
+        if options.link is not None:
+            reading = reading.replace(recipe=options.link(reading.recipe))
         found += _findings(Subject(reading, options.ignored), options, directive)
     if directive.error:
         found = [each.replace(severity="error") if each.severity == "warning" else each for each in found]

@@ -25,6 +25,36 @@ class Span(Node):
         """Return the span from the start of this one to the end of `other`."""
         return Span(self.file, self.line, self.column, other.end_line, other.end_column)
 
+    @property
+    def chain(self) -> tuple[Span, ...]:
+        """The places of the INCLUDEs that brought this piece of a fragment to where it is, the nearest
+        first."""
+        return ()
+
+    @property
+    def plain(self) -> Span:
+        """The same piece of the file, whoever included that."""
+        return self
+
+    def included(self, chain: tuple[Span, ...]) -> Span:
+        """Return the same piece, of a fragment that INCLUDEs at the places `chain` brought, the nearest
+        first."""
+        return _IncludedSpan.make((*self.plain.values(), chain))
+
+
+class _IncludedSpan(Span):
+    """A piece of a fragment."""
+
+    included_from: tuple[Span, ...]
+
+    @property
+    def chain(self) -> tuple[Span, ...]:
+        return self.included_from
+
+    @property
+    def plain(self) -> Span:
+        return Span.make(self.values()[:-1])
+
 
 class Source(Node):
     """The text of a recipe, under the name that errors call it by (a path, or `-`)."""

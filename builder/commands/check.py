@@ -14,11 +14,12 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from builder.errors import UsageError
+from builder.errors import BuildError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from grammar.ast import Include, Recipe
     from grammar.diagnostics import Diagnostic
     from grammar.source import Source
 
@@ -58,10 +59,8 @@ def run(args: argparse.Namespace) -> int:
     from grammar.reports import as_json, as_sarif, as_text
 
     skip, experimental = rule_names(args.skip, "--skip"), rule_names(args.experimental, "--experimental")
-    found: list[Diagnostic] = []
-    sources: list[Source] = []
-    for path in recipe_paths(args.recipes):
-        found += _check(path, skip, experimental, args.context, sources)
+    checker = Checker(skip, experimental, args.context)
+    found = [each for path in recipe_paths(args.recipes) for each in checker.check(path)]
     if args.format == "json":
         print(as_json(found))
     elif args.format == "sarif":
@@ -69,28 +68,110 @@ def run(args: argparse.Namespace) -> int:
 
         print(as_sarif(found, VERSION))
     elif found:
-        print(as_text(found, sources))
+        print(as_text(found, checker.sources))
     failed = args.fail_level != "none" and any(at_least(each.severity, args.fail_level) for each in found)
     return 1 if failed else 0
 
 
-def _check(
-    path: str, skip: frozenset[str], experimental: frozenset[str], context: str | None, sources: list[Source]
-) -> Sequence[Diagnostic]:
-    from grammar.diagnostics import Diagnostic
-    from grammar.errors import RecipeError
-    from grammar.lint import Options, lint
-    from grammar.parser import decode
-    from grammar.source import Span
+class Checker:
+    """Checks recipes, and what they include: each file once."""
 
-    data = read_text(path)
-    try:
-        source = decode(path, data)
-    except RecipeError as error:
-        span = error.span or Span(path, 1, 1, 1, 2)
-        return [Diagnostic(error.code, "error", error.message, span, error.hint)]
-    sources.append(source)
-    return lint(source, Options(skip, experimental, _ignored(path, context)))
+    def __init__(self, skip: frozenset[str], experimental: frozenset[str], context: str | None) -> None:
+        from builder.recipes import RecipeLoader
+
+        self._skip = skip
+        self._experimental = experimental
+        self._context = context
+        self._loader = RecipeLoader(None)
+        self._done: set[str] = set()
+        self.sources: list[Source] = []
+
+    def check(self, path: str) -> list[Diagnostic]:
+        """Return what is wrong with a file, then with those that it includes. Raises UsageError."""
+        return self._check(path, read_text(path), None, {})
+
+    def _check(
+        self, path: str, data: bytes, fragment: bool | None, above: dict[str, str]
+    ) -> list[Diagnostic]:
+        from grammar.diagnostics import Diagnostic
+        from grammar.errors import RecipeError
+        from grammar.lint import Options, lint
+        from grammar.parser import decode
+        from grammar.recover import is_fragment
+        from grammar.source import Span
+
+        identity = os.path.realpath(path)
+        if path != "-" and identity in self._done:
+            return []
+        self._done.add(identity)
+        try:
+            source = decode(path, data)
+        except RecipeError as error:
+            span = error.span or Span(path, 1, 1, 1, 2)
+            return [Diagnostic(error.code, "error", error.message, span, error.hint)]
+        self.sources.append(source)
+        if fragment is None:
+            fragment = is_fragment(source)
+        options = Options(self._skip, self._experimental, _ignored(path, self._context), self._link)
+        found = [*lint(source, options, fragment=fragment)]
+        found += self._included(source, fragment, {**above, identity: path})
+        own = [each for each in found if each.span.file == path]
+        others = [each for each in found if each.span.file != path]
+        return sorted(own, key=lambda each: (each.span.line, each.span.column)) + others
+
+    def _link(self, recipe: Recipe) -> Recipe:
+        """Fill INCLUDEs, or none of them: what is wrong with one is told where it stands."""
+        from grammar.errors import RecipeError
+
+        try:
+            return self._loader.link(recipe)
+        except (RecipeError, BuildError):
+            return recipe
+
+    def _included(self, source: Source, fragment: bool, above: dict[str, str]) -> list[Diagnostic]:
+        """Return what is wrong with the INCLUDEs of `source`, and with the files that these name. `above` are
+        the files that include it, and itself: identity and path."""
+        if "INCLUDE" not in source.text.upper():
+            return []
+        from grammar.ast import Include
+        from grammar.recover import read
+
+        recipe = read(source, fragment=fragment).recipe
+        found: list[Diagnostic] = []
+        for stage in recipe.stages if recipe is not None else ():
+            for each in stage.instructions:
+                if recipe is not None and isinstance(each, Include):
+                    found += self._fragment(each, source.name, recipe.directives.escape, above)
+        return found
+
+    def _fragment(
+        self, include: Include, includer: str, escape: str, above: dict[str, str]
+    ) -> list[Diagnostic]:
+        from builder.recipes import fragment_path, read_fragment
+        from grammar.diagnostics import Diagnostic
+        from grammar.errors import RecipeError
+        from grammar.includes import check_arguments, path_of, refuse_cycle
+        from grammar.parser import decode, parse_fragment
+
+        try:
+            path = fragment_path(includer, path_of(include, escape))
+            refuse_cycle(include, path, os.path.realpath(path), above)
+            data = read_fragment(path)
+        except (RecipeError, BuildError) as error:
+            span = error.span or include.path.span
+            return [Diagnostic(error.code, "error", error.message, span, error.hint)]
+        found = self._check(path, data, True, above)
+        try:
+            fragment = parse_fragment(decode(path, data))
+        except RecipeError:
+            return found
+        try:
+            check_arguments(include, fragment, path)
+        except RecipeError as error:
+            found.append(
+                Diagnostic(error.code, "error", error.message, error.span or include.span, error.hint)
+            )
+        return found
 
 
 def read_text(path: str) -> bytes:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from grammar.ast import Arg, Command, Env, Heredoc, Include, Instruction, Onbuild, Pair, Word
+from grammar.ast import Arg, Command, Env, Fragment, Heredoc, Include, Instruction, Onbuild, Pair, Word
+from grammar.includes import spliced
 from grammar.node import Node
 from grammar.rules.names import PLATFORM_ARGUMENTS, PROXY_ARGUMENTS, variables
 from grammar.rules.rule import rule
@@ -37,7 +38,7 @@ def undefined_var(subject: Subject) -> Iterator[Finding]:
             known = {"PATH", *PROXY_ARGUMENTS}
             sure = stage.from_.image.text == "scratch" and not subject.fragment
         for instruction in stage.instructions:
-            sure = sure and not isinstance(instruction, Include)
+            sure = sure and not (isinstance(instruction, Include) and instruction.fragment is None)
             for word in _words(instruction):
                 for name in variables(word, subject.recipe.directives.escape):
                     if name not in known:
@@ -69,6 +70,10 @@ def _undefined(subject: Subject, stage: Stage, word: Word, name: str, known: set
 def _set(instruction: Instruction) -> set[str]:
     if isinstance(instruction, Arg | Env):
         return {pair.key.text for pair in instruction.pairs}
+    if isinstance(instruction, Include) and instruction.fragment is not None:
+        # What is set with ENV stays; the ARGs of a fragment are its own.
+        below = [each for each in spliced((instruction,)) if isinstance(each, Env)]
+        return {pair.key.text for each in below for pair in each.pairs}
     return set()
 
 
@@ -82,7 +87,7 @@ def _words(value: object) -> Iterator[Word]:
     elif isinstance(value, Pair):
         yield from _words(value.key)
         yield from _words(value.value)
-    elif isinstance(value, Onbuild | Command):
+    elif isinstance(value, Onbuild | Command | Fragment):
         return
     elif isinstance(value, Node):
         for field in value.values():
