@@ -35,6 +35,7 @@ _NAMES = frozenset(path.partition("/")[0] for path in _DIRECTORIES) | {
     "cachemounts",
     "containers",
     "format",
+    "git",
     "lost+found",
     "reserve",
 }
@@ -53,8 +54,10 @@ class Store:
         self._warn = warn
 
     @classmethod
-    def open(cls, root: str, *, warn: Callable[[str], None] | None = None) -> Store:
+    def open(cls, root: str, *, warn: Callable[[str], None] | None = None, sweep: bool = True) -> Store:
         """Open the store at `root`, made if it is not there, and sweep what dead builds left in tmp/.
+
+        Without `sweep`, for who may not remove it yet: it can belong to ids that a user namespace has.
 
         `warn` is called with what is got over, now or later; without it, that is in `warnings`. Raises
         StoreError if `root` cannot be used, is something else, or was written in a format that this pybuild
@@ -65,7 +68,7 @@ class Store:
         with storing(f"opening the store {root}"):
             _prepare(root)
             try:
-                leftovers = store.scratch.sweep()
+                leftovers = store.scratch.sweep() if sweep else ()
             except FileNotFoundError:  # somebody tidied up too well
                 _make_layout(root)
                 leftovers = store.scratch.sweep()

@@ -117,6 +117,20 @@ def parse_address(text: str, *, context: bool = False) -> Address | None:
     return _git_url(text, text) if _split(text, "http/url").path.endswith(".git") else _http(text)
 
 
+def parse_repository(url: str) -> GitAddress | None:
+    """Return the repository that a `.gitmodules` names by `url`, None if that is no place where git is asked:
+    a path, another protocol. There it has neither ref nor query."""
+    if "#" in url or "?" in url:
+        return None
+    try:
+        scheme = _SCHEME.match(url)
+        if scheme is None:
+            return _scp(url)
+        return _git_url(url, url) if scheme[1].lower() in ("https", "http", "git", "ssh") else None
+    except PlanError:
+        return None
+
+
 def is_commit(text: str) -> bool:
     """Return whether `text` is a whole commit id (SHA-1 or SHA-256, lower case)."""
     return _COMMIT.fullmatch(text) is not None
