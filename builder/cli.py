@@ -38,6 +38,7 @@ COMMANDS = {
     "save": "write images to an archive",
     "verify": "build a recipe twice, and name the files that differ",
     "prune": "remove unused layers, images and records",
+    "cache-mounts": "list, prune, export and import what RUN --mount=type=cache keeps",
     "check": "say what is wrong with recipes, and what could be better",
     "fmt": "bring recipes into their usual form",
     "plan": "say what a build would do: what is cached, and why not",
@@ -114,7 +115,7 @@ def parser(only: str | None = None) -> Parser:
 
 def command_module(name: str) -> ModuleType:
     """Return the module of a command: `arguments(parser)` and `run(arguments) -> exit code`."""
-    return import_module(f"builder.commands.{name}")
+    return import_module(f"builder.commands.{name.replace('-', '_')}")
 
 
 def command_help(name: str | None) -> str:
@@ -142,8 +143,12 @@ def run(argv: Sequence[str]) -> int:
                 _refuse_misspelt(words)
                 words.insert(0, "build")
             command = words[0]
-        arguments = _add_command(_top()[1], command).parse_args(words[1:])
-        code = command_module(command).run(arguments)
+        module = command_module(command)
+        sub = _add_command(_top()[1], command)
+        # argparse takes all positional words where it meets the first, unless it is told to look for more.
+        mixed = getattr(module, "INTERMIXED", False)
+        arguments = (sub.parse_intermixed_args if mixed else sub.parse_args)(words[1:])
+        code = module.run(arguments)
         sys.stdout.flush()
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else 2
@@ -181,7 +186,7 @@ def _top() -> tuple[Parser, argparse._SubParsersAction[Parser]]:
 
 def _list_of_commands() -> str:
     # argparse has a list of its own, but puts what it says of the longer names below them.
-    lines = [f"  {name:<11} {summary}" for name, summary in COMMANDS.items()]
+    lines = [f"  {name:<12} {summary}" for name, summary in COMMANDS.items()]
     return "commands:\n" + "\n".join(lines) + "\n\n"
 
 

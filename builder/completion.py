@@ -1,6 +1,6 @@
 """Completion scripts for shells, made from the command line's own parser: they know just what it knows.
 
-The scripts hold the words; only images and containers are asked for while completing, and
+The scripts hold the words; only images, containers and cache mounts are asked for while completing, and
 stages are read from the recipe named on the line.
 """
 
@@ -19,6 +19,7 @@ KINDS = {
     "NAME": "image",
     "NAME[:TAG]": "image",
     "CONTAINER": "container",
+    "ID": "cache-mount",
     "STAGE": "stage",
     "DIR": "directory",
     "CONTEXT": "directory",

@@ -41,6 +41,7 @@ _MAX_TEXT = 4096
 _MAX_ID = (1 << 32) - 2  # the last one means "unchanged" to chown(2)
 _PAUSE = 0.1
 _DIGEST_BYTES = 65
+_ENTRY = "archive entry"
 _OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
@@ -72,7 +73,7 @@ def import_archive(
     stream = _Stream(source)
     reader = Reader(stream)
     members = iter(reader)
-    identities = _manifest(next(members, None), reader)
+    identities = _manifest(members, reader)
     with contextlib.ExitStack() as stack:
         staged: list[tuple[Identity, Staging, int]] = []
         member = next(members, None)
@@ -145,11 +146,14 @@ class _Stream(Stream):
             self._pending = b""
 
 
-def _manifest(member: Member | None, reader: Reader) -> list[Identity]:
+def _manifest(members: Iterator[Member], reader: Reader) -> list[Identity]:
+    hint = "`pybuild cache-mounts export` writes such"
+    try:
+        member = next(members, None)
+    except FormatError as error:
+        raise FormatError(f"this is no archive of cache mounts: {error.message}", hint=hint) from error
     if member is None or member.name != MANIFEST or member.kind != tar_format.REGULAR:
-        raise FormatError(
-            "this is no archive of cache mounts", hint="`pybuild cache-mounts export` writes such"
-        )
+        raise FormatError("this is no archive of cache mounts", hint=hint)
     document = _json(_small(member, reader, _MAX_MANIFEST))
     version = document.get("version") if isinstance(document, dict) else None
     if not isinstance(document, dict) or version != VERSION:
@@ -218,14 +222,14 @@ def _unpack(
                 last = name
                 _add(place, member, prefix, reader)
             except (FormatError, OSError) as error:
-                raise about(error, name) from error
+                raise about(error, name, _ENTRY) from error
             entries += 1
         else:
             member = None
         try:
             place.finish()
         except OSError as error:
-            raise about(error, prefix) from error
+            raise about(error, prefix, _ENTRY) from error
     _dress(data, own)
     return entries, member
 
@@ -246,7 +250,7 @@ def _dress(data: str, attributes: Attributes) -> None:
     try:
         dress(fd, attributes)
     except OSError as error:
-        raise about(error, b".") from error
+        raise about(error, b".", _ENTRY) from error
     finally:
         os.close(fd)
 

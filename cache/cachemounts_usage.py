@@ -116,6 +116,25 @@ def choose(
     return chosen
 
 
+def prune(root: str, mounts: CacheMounts, chosen: Iterable[CacheMount]) -> list[CacheMount]:
+    """Take `chosen` away, and return those that went: what came into use meanwhile stays. `root` is the
+    store's. Raises StoreError."""
+    from cache import reserve
+
+    taken = []
+    with storing("pruning the cache mounts"):
+        reserve.give_back(root)  # a full disk has no room for a lock
+        for mount in chosen:
+            gone = vanish(mounts, mount.name)
+            if gone is not None:
+                gone.discard()
+                taken.append(mount)
+        mounts.scratch.settle()
+        with contextlib.suppress(OSError):  # still full: the next prune sees to it
+            reserve.keep(root)
+    return taken
+
+
 def disk_usage(path: str) -> tuple[int, int]:
     """Return how many bytes of the disk the tree at `path` takes, and how many things in it are no directory.
 

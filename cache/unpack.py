@@ -71,15 +71,15 @@ def unpack(tar: Input | Iterable[bytes], target: str, lowerdirs: tuple[str, ...]
     return Changeset(stream.finish(), stream.size, entries, newest)
 
 
-def about(error: FormatError | OSError, name: bytes) -> CacheError:
+def about(error: FormatError | OSError, name: bytes, what: str = "layer entry") -> CacheError:
     """Return the error that says which entry could not be unpacked, and why."""
     shown = os.fsdecode(name[:200])
     if isinstance(error, FormatError):
-        return FormatError(f"layer entry {shown!r}: {error.message}", hint=error.hint)
+        return FormatError(f"{what} {shown!r}: {error.message}", hint=error.hint)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreFull(f"no space left while unpacking {shown!r}")
     if error.errno in _HOSTILE:
-        return FormatError(f"layer entry {shown!r} cannot be made: {error.strerror}")
+        return FormatError(f"{what} {shown!r} cannot be made: {error.strerror}")
     return StoreError(f"cannot unpack {shown!r}: {error.strerror}")
 
 

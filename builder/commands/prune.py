@@ -41,8 +41,8 @@ def run(args: argparse.Namespace) -> int:
     from cache.gc import Policy, prune
 
     policy = Policy(
-        older_than=_parsed(parse_age, args.older_than, "--older-than", "24h or 7d"),
-        keep_storage=_parsed(parse_size, args.keep_storage, "--keep-storage", "10GB or 512MiB"),
+        older_than=parsed(parse_age, args.older_than, "--older-than", "24h or 7d"),
+        keep_storage=parsed(parse_size, args.keep_storage, "--keep-storage", "10GB or 512MiB"),
     )
     with open_session(args) as session:
         store = session.store
@@ -67,7 +67,8 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _parsed(parse: Callable[[str], _T], text: str | None, option: str, example: str) -> _T | None:
+def parsed(parse: Callable[[str], _T], text: str | None, option: str, example: str) -> _T | None:
+    """Return what an option's value means, None where it was not given. Raises UsageError."""
     if text is None:
         return None
     try:

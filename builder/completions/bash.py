@@ -103,6 +103,12 @@ _pybuild() {
         choice) COMPREPLY+=($(compgen -W "$choices" -- "$cur")) ;;
         image) _pybuild_words "$cur" < <(pybuild images --names 2>/dev/null) ;;
         container) _pybuild_words "$cur" < <(pybuild containers -q 2>/dev/null) ;;
+        cache-mount)
+            if [[ ${words[2]} == import ]]; then
+                _pybuild_files file "$cur"
+            else
+                _pybuild_words "$cur" < <(pybuild cache-mounts -q 2>/dev/null)
+            fi ;;
         stage) _pybuild_words "$cur" < <(_pybuild_stages "${words[@]:1}") ;;
         recipe|file|directory) _pybuild_files "$kind" "$cur" ;;
         *) ((${#COMPREPLY[@]})) || compopt -o default 2>/dev/null ;;

@@ -38,6 +38,14 @@ function __pybuild_containers
     pybuild containers -q 2>/dev/null
 end
 
+function __pybuild_cache_mounts
+    if contains -- import (__pybuild_words)
+        __fish_complete_path (commandline -ct)
+    else
+        pybuild cache-mounts -q 2>/dev/null
+    end
+end
+
 function __pybuild_recipes
     for path in (__fish_complete_path (commandline -ct))
         set -l name (string split -f1 \t -- $path)
@@ -66,6 +74,7 @@ _WORDS = {
     "recipe": "(__pybuild_recipes)",
     "image": "(__pybuild_images)",
     "container": "(__pybuild_containers)",
+    "cache-mount": "(__pybuild_cache_mounts)",
     "stage": "(__pybuild_stages)",
     "directory": "(__fish_complete_directories (commandline -ct))",
     "file": "(__fish_complete_path (commandline -ct))",

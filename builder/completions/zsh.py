@@ -23,6 +23,16 @@ _pybuild_containers() {
     _wanted containers expl container compadd -a ids
 }
 
+_pybuild_cache_mounts() {
+    local -a ids
+    if [[ ${words[(r)import]} == import ]]; then
+        _files
+        return
+    fi
+    ids=(${(f)"$(pybuild cache-mounts -q 2>/dev/null)"})
+    _wanted cache-mounts expl 'cache mount' compadd -a ids
+}
+
 _pybuild_recipes() {
     _files -g '(*.rec|*.[Dd]ockerfile|[Dd]ockerfile*|Containerfile*)(-.)'
 }
@@ -83,6 +93,7 @@ _ACTIONS = {
     "recipe": "_pybuild_recipes",
     "image": "_pybuild_images",
     "container": "_pybuild_containers",
+    "cache-mount": "_pybuild_cache_mounts",
     "stage": "_pybuild_stages",
     "directory": "_files -/",
     "file": "_files",
