@@ -189,10 +189,8 @@ class Build:
     ) -> StageResult:
         results = dict(bases)
         for stage in planned.stages:
-            # The same stage may be asked for by several recipes: what arguments and labels can change it is
-            # the top's.
-            own = options.arguments or options.labels
-            shared = None if own else (real, stage.index, options.platform)
+            # The same stage may be asked for by several recipes: what options can change it is the top's.
+            shared = None if options.own else (real, stage.index, options.platform)
             found = self._stages.get(shared) if shared else None
             if found is None:
                 base = results[stage.base] if not isinstance(stage.base, Scratch) else _nothing(stage.image)

@@ -69,6 +69,7 @@ class Config:
     compression: str | None = None
     compression_level: int | None = None
     build_args: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
+    build_contexts: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     registries: Mapping[str, Registry] = field(default_factory=lambda: _NOTHING)
     files: tuple[str, ...] = ()
 
@@ -107,16 +108,18 @@ def search_path(cwd: str, environ: Mapping[str, str]) -> tuple[str, ...]:
 
 def _config(values: Mapping[tuple[str, ...], Any], files: tuple[str, ...]) -> Config:
     arguments = {path[1]: value for path, value in values.items() if path[0] == "build-args"}
+    contexts = {path[1]: value for path, value in values.items() if path[0] == "build-contexts"}
     registries: dict[str, dict[str, Any]] = {}
     plain: dict[str, Any] = {}
     for path, value in values.items():
         if path[0] == "registries":
             registries.setdefault(path[1], {})[path[2]] = value
-        elif path[0] != "build-args":
+        elif path[0] not in ("build-args", "build-contexts"):
             plain[path[-1].replace("-", "_")] = value
     return Config(
         **plain,
         build_args=MappingProxyType(arguments),
+        build_contexts=MappingProxyType(contexts),
         registries=MappingProxyType({name: Registry(**facts) for name, facts in registries.items()}),
         files=files,
     )

@@ -78,6 +78,14 @@ def _text(value: Any, directory: str) -> str:
     return str(value)
 
 
+def _context(value: Any, directory: str) -> str:
+    from builder.namedcontexts import at_directory
+
+    if type(value) is not str or not value:
+        raise ValueError
+    return at_directory(value, directory)
+
+
 def _choice(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}"
 
@@ -131,6 +139,12 @@ KEYS = (
         "a string or a number",
         "The value of the build argument NAME, as `--build-arg NAME=VALUE`.",
         _text,
+    ),
+    Key(
+        ("build-contexts", "*"),
+        "a string",
+        "What NAME means, as `--build-context NAME=VALUE`; a path is meant from the file's directory.",
+        _context,
     ),
     Key(
         ("registries", "*", "mirrors"),

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from builder.errors import UsageError
+from builder.namedcontexts import NamedContexts, parse_contexts, split
 from builder.plan import PlanOptions
 from cache.errors import FormatError
 from cache.oci.platform import Platform
@@ -20,13 +21,22 @@ def plan_options(args: argparse.Namespace, config: Config) -> PlanOptions:
     """Return what the arguments of a command that builds, and the configuration, ask of planning. Raises
     UsageError.
     """
+    wanted = platform(args, config)
     return PlanOptions(
-        platform=platform(args, config),
+        platform=wanted,
         build_platform=Platform.host(),
         arguments=build_arguments(args.build_arg, config.build_args),
         target=args.target,
-        labels=tuple(_pair(text, "--label") for text in args.label),
+        labels=tuple(_label(text) for text in args.label),
+        no_cache=tuple(name for text in args.no_cache_filter for name in text.split(",") if name),
+        contexts=contexts(args.build_context, config.build_contexts, wanted),
     )
+
+
+def contexts(given: Sequence[str], configured: Mapping[str, str], wanted: Platform) -> NamedContexts:
+    """Return what the command line, or else the configuration, gives a name. Raises UsageError."""
+    values = {**configured, **dict(split(text) for text in given)}
+    return parse_contexts(values, wanted) if values else ()
 
 
 def platform(args: argparse.Namespace, config: Config) -> Platform:
@@ -56,8 +66,9 @@ def build_arguments(
     return tuple(values.items())
 
 
-def _pair(text: str, option: str) -> tuple[str, str]:
-    name, mark, value = text.partition("=")
-    if not name or not mark:
-        raise UsageError(f"{option} {text!r}: write NAME=VALUE", code="usage/pair")
+def _label(text: str) -> tuple[str, str]:
+    """As with docker, a label without a value is empty."""
+    name, _, value = text.partition("=")
+    if not name:
+        raise UsageError(f"--label {text!r}: write NAME=VALUE", code="usage/pair")
     return name, value

@@ -278,7 +278,8 @@ class _StagePlanning:
         if isinstance(key, str):
             return replace(told, outcome="unknown" if key.startswith("the base") else "depends", reason=key)
         told = replace(told, key=key.key)
-        record = None if self._no_cache else self._record(key.key)
+        no_cache = self._no_cache or self._stage.no_cache
+        record = None if no_cache else self._record(key.key)
         if record is None:
             return replace(told, outcome="runs", reason=self._reason(line, key))
         if not isinstance(step, TestStep):
@@ -322,8 +323,8 @@ class _StagePlanning:
         return record
 
     def _reason(self, line: StepLine, key: StepKey) -> str:
-        if self._no_cache:
-            return "--no-cache"
+        if self._no_cache or self._stage.no_cache:
+            return "--no-cache" if self._no_cache else "--no-cache-filter"
         assert self._store is not None
         earlier = self._store.records.recent(line.neighbours, _COMPARED)
         return why(line.keyword, key, [record.parts for record in earlier], self._files)

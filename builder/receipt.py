@@ -61,9 +61,15 @@ def wanted(args: argparse.Namespace, config: Config) -> bool:
     """Return whether the same command line could be answered without being carried out."""
     if "-" in (args.file, args.recipe):
         return False
-    asked = (args.output, args.iidfile, args.metadata_file, args.explain, args.no_cache, args.pull)
+    asked = (args.output, args.iidfile, args.metadata_file, args.explain, args.pull)
+    anew = (args.no_cache, args.no_cache_filter)
     configured = (config.outputs, config.pull)
-    return not any(asked) and not any(configured) and (args.progress or config.progress) != "json"
+    return (
+        not any(asked)
+        and not any(anew)
+        and not any(configured)
+        and (args.progress or config.progress) != "json"
+    )
 
 
 def leave_receipt(

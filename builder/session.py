@@ -16,6 +16,7 @@ from builder.errors import UsageError
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from builder.annotations import Annotations
     from builder.bases.base import BaseImage, BaseTransport
     from builder.build import Build, Built, Settings
     from builder.config import Config
@@ -124,16 +125,37 @@ class Session:
 
         return parse_outputs(texts, self.config)
 
-    def export(self, built: Built, specs: Sequence[OutputSpec], emit: Emit) -> tuple[Output, ...]:
+    def annotations(self, args: argparse.Namespace, specs: Sequence[OutputSpec]) -> Annotations | None:
+        """Return what --annotation asks for; it is said if no output has a place for it. Raises
+        UsageError.
+        """
+        if not args.annotation:
+            return None
+        from builder.annotations import parse_annotations
+        from builder.exporters.output_spec import PACKED
+        from builder.options import platform
+
+        found = parse_annotations(args.annotation, platform(args, self.config))
+        if found and not any(spec.type in PACKED for spec in specs):
+            _warn("--annotation: outputs of type oci and oci-layout alone have annotations")
+        return found
+
+    def export(
+        self,
+        built: Built,
+        specs: Sequence[OutputSpec],
+        emit: Emit,
+        annotations: Annotations | None = None,
+    ) -> tuple[Output, ...]:
         """Write the image out as each of `specs` says. Raises OutputError, StoreError."""
         if not specs:
             return ()
         from builder.exporters import export
         from builder.exporters.base import Source
 
-        store = self.store
+        store, image_id = self.store, built.image_id
         return tuple(
-            export(Source.load(store, built.image_id, (*built.names, *spec.names)), spec, store, emit)
+            export(Source.load(store, image_id, (*built.names, *spec.names), annotations), spec, store, emit)
             for spec in specs
         )
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from builder.sources import Sources
     from cache.oci.digest import ChainID, DiffID
     from cache.oci.spec import ImageConfig
+    from cache.records import Record
     from cache.scratch import Staging
     from cache.store import Store
 
@@ -131,12 +132,18 @@ class StageRun:
 
     def _layer(self, step: ExecStep | CopyStep | WorkdirStep, line: StepLine) -> None:
         key, work = self._prepare(step, line)
-        record = self._around.cache.obtain(line, key, self._chain_id, work)
+        record = self._obtain(line, key, work)
         assert record.diff_id is not None
         self._newest = max(self._newest, record.created)
         self._chain_id = record.chain_id
         self._diff_ids.append(record.diff_id)
         self._history.append(HistoryEntry(step.created_by, self._time(record.created), empty_layer=False))
+
+    def _obtain(
+        self, line: StepLine, key: StepKey, work: Callable[[Staging], None], *, layer: bool = True
+    ) -> Record:
+        reason = "--no-cache-filter" if self._stage.no_cache else ""
+        return self._around.cache.obtain(line, key, self._chain_id, work, layer=layer, no_cache=reason)
 
     def _prepare(
         self, step: ExecStep | CopyStep | WorkdirStep, line: StepLine
@@ -182,7 +189,7 @@ class StageRun:
             else:
                 self._exec_test(step, line, staging)
 
-        self._around.cache.obtain(line, key, self._chain_id, work, layer=False)
+        self._obtain(line, key, work, layer=False)
 
     def _exec_test(self, step: TestStep, line: StepLine, staging: Staging) -> None:
         from builder.executor import ExecRequest

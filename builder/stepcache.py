@@ -74,24 +74,26 @@ class StepCache:
         run: Callable[[Staging], None],
         *,
         layer: bool = True,
+        no_cache: str = "",
     ) -> Record:
         """Return the record of `key`; where there is none, let `run` fill a staging's upper, and commit it on
         `parent`.
 
         Of several builds that need the same key at once, one runs it. Without `layer`, what `run` wrote is
-        thrown away (a test). Raises what `run` raises.
+        thrown away (a test). `no_cache`: it runs, for this reason. Raises what `run` raises.
         """
         started = time.monotonic()
-        record = None if self._no_cache else self._find(key.key)
+        no_cache = "--no-cache" if self._no_cache else no_cache
+        record = None if no_cache else self._find(key.key)
         if record is not None:
             return self._hit(line, record, started, "")
         waited: list[bool] = []
         with self._store.lock("step-" + key.key, on_wait=lambda: self._waiting(line, waited)):
             # Again, also if there was nobody to wait for: another may have run it since we looked.
-            record = None if self._no_cache else self._find(key.key)
+            record = None if no_cache else self._find(key.key)
             if record is not None:
                 return self._hit(line, record, started, "another build ran it meanwhile")
-            reason = self._reason(line, key)
+            reason = no_cache or self._reason(line, key)
             self._emit(StepRunning(line.number, reason))
             return self._run(line, key, parent, run, started, reason, layer)
 
@@ -167,8 +169,6 @@ class StepCache:
         return layers.publish(parent, staging, changeset, signature=mark), False
 
     def _reason(self, line: StepLine, key: StepKey) -> str:
-        if self._no_cache:
-            return "--no-cache"
         earlier = self._store.records.recent(line.neighbours, _COMPARED)
         return why(line.keyword, key, [record.parts for record in earlier], self._files)
 

@@ -167,7 +167,7 @@ Step = ExecStep | CopyStep | WorkdirStep | ConfigStep | TestStep
 @dataclass(frozen=True, slots=True)
 class PlannedStage:
     """A stage that the target needs: what it stands on, its steps in order, and the config that it ends
-    with.
+    with. `no_cache`: its steps run, whatever is known of them.
     """
 
     index: int
@@ -177,6 +177,7 @@ class PlannedStage:
     config: ContainerConfig
     image: ImageConfig
     needs: tuple[int, ...]
+    no_cache: bool = False
 
 
 @dataclass(frozen=True, slots=True)

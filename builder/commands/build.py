@@ -53,6 +53,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="write the image out: oci, oci-layout, docker, tar, dir; compression=gzip|zstd|none; "
         "may be repeated",
     )
+    parser.add_argument(
+        "--annotation",
+        action="append",
+        default=[],
+        metavar="[TYPE:]KEY=VALUE",
+        help="annotate the manifest in OCI outputs; TYPE: manifest, manifest-descriptor, index; "
+        "may be repeated",
+    )
     parser.add_argument("--iidfile", metavar="FILE", help="write the image id to FILE")
     parser.add_argument("--metadata-file", metavar="FILE", help="write what was built to FILE, as JSON")
     parser.add_argument("--explain", action="store_true", help="say for each step why it hit or missed")
@@ -90,7 +98,22 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--platform", metavar="OS/ARCH", help="build for this platform (default: this machine's)"
     )
+    parser.add_argument(
+        "--build-context",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="let NAME mean a directory, docker-image://IMAGE, oci-layout://PATH, target:STAGE, a recipe; "
+        "may be repeated",
+    )
     parser.add_argument("--no-cache", action="store_true", help="run every step")
+    parser.add_argument(
+        "--no-cache-filter",
+        action="append",
+        default=[],
+        metavar="STAGE[,STAGE]",
+        help="run every step of these stages (name or number); may be repeated",
+    )
     parser.add_argument(
         "--pull", action="store_true", help="ask where bases come from again, even if they are in the store"
     )
@@ -111,13 +134,14 @@ def run(args: argparse.Namespace) -> int:
     recipe, context = find_recipe(args)
     with open_session(args) as session:
         outputs = session.outputs(args.output)
+        annotations = session.annotations(args, outputs)
         mode = "quiet" if args.quiet else args.progress or session.config.progress
         with session.display(mode, explain=args.explain) as display:
             recorder = Recorder(display.emit)
             build = session.prepare(args, context, recorder.emit)
             try:
                 built = build.run(recipe, context)
-                written = session.export(built, outputs, display.emit)
+                written = session.export(built, outputs, display.emit, annotations)
                 if not built.ran and wanted(args, session.config):
                     leave_receipt(session, args, context, build, built, recorder.events, started=started)
             except ERRORS as error:
@@ -177,13 +201,16 @@ def _write_files(args: argparse.Namespace, built: Built, written: Sequence[Outpu
     if args.iidfile:
         write_text(args.iidfile, built.image_id)
     if args.metadata_file:
+        digests = [output.manifest for output in written if output.manifest is not None]
         metadata = {
             "image.id": built.image_id,
             "image.names": list(built.names),
             "image.layers": list(built.config.diff_ids),
             "steps.run": built.ran,
             "steps.cached": built.cached,
+            "image.name": ",".join(built.names),
             "containerimage.config.digest": built.image_id,
+            **({"containerimage.digest": digests[0]} if digests else {}),
             "outputs": [
                 {"type": o.spec.type, "dest": o.spec.dest, "size": o.size, "manifest.digest": o.manifest}
                 for o in written

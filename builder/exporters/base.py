@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from builder.annotations import NOTHING, Annotations
 from builder.errors import BuildError
 
 if TYPE_CHECKING:
@@ -35,9 +36,16 @@ class Source:
     config: bytes
     names: tuple[str, ...]
     layers: tuple[Layer, ...]
+    annotations: Annotations = NOTHING
 
     @classmethod
-    def load(cls, store: Store, image_id: Digest, names: Iterable[str] = ()) -> Source:
+    def load(
+        cls,
+        store: Store,
+        image_id: Digest,
+        names: Iterable[str] = (),
+        annotations: Annotations | None = None,
+    ) -> Source:
         """Return the image `image_id`. Raises StoreError (store/missing), StoreCorrupt, FormatError."""
         from cache.oci.digest import ChainID
         from cache.oci.reference import Reference
@@ -49,7 +57,7 @@ class Source:
             chain_id = ChainID.extend(chain_id, diff_id)
         layers = () if chain_id is None else store.layers.chain(chain_id)
         canonical = dict.fromkeys(str(Reference.parse(name)) for name in names)
-        return cls(image_id, config, tuple(canonical), layers)
+        return cls(image_id, config, tuple(canonical), layers, annotations or NOTHING)
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,12 +39,12 @@ def export_several(sources: Sequence[Source], spec: OutputSpec, store: Store, em
         archive.directory("blobs/sha256/")
         for source in sources:
             blobs = _write_layers(archive, written, source, spec, store, emit)
-            manifest, entries = image_documents(source.config, blobs, source.names)
+            manifest, entries = image_documents(source, blobs)
             for document in (source.config, manifest):
                 if Digest.of(document) not in written:
                     archive.file(_path(Digest.of(document)), document)
                 written.add(Digest.of(document))
-            index = merge(index, entries)
+            index = merge(index, entries, source.annotations.index)
         archive.file("index.json", index.to_json())
         archive.file("oci-layout", LAYOUT_FILE)
         archive.end()

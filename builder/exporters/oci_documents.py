@@ -13,7 +13,9 @@ from cache.oci.spec import ANNOTATION_REF_NAME, MEDIA_TYPE_MANIFEST, Descriptor,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from builder.exporters.base import Source
     from cache.blobs import LayerBlob
+    from cache.oci.document import Pairs
 
 LAYOUT_FILE = b'{"imageLayoutVersion":"1.0.0"}'
 CONTAINERD_NAME = "io.containerd.image.name"
@@ -21,28 +23,28 @@ CONTAINERD_NAME = "io.containerd.image.name"
 _UNNAMED = "latest"
 
 
-def image_documents(
-    config: bytes, layers: Sequence[LayerBlob], names: Sequence[str]
-) -> tuple[bytes, tuple[Descriptor, ...]]:
+def image_documents(source: Source, layers: Sequence[LayerBlob]) -> tuple[bytes, tuple[Descriptor, ...]]:
     """Return the manifest of an image, and its entries in an index: one for each name.
 
     As BuildKit does, an entry bears the tag as its reference name, which is what skopeo and umoci take
     (`DIR:TAG`), and the whole name as containerd's, which is what podman, nerdctl and Docker load it by. An
     image without a name is `latest`.
     """
-    document = manifest(config, layers).to_json()
+    config, names, annotations = source.config, source.names, source.annotations
+    document = replace(manifest(config, layers), annotations=annotations.manifest).to_json()
     bare = Descriptor(
         MEDIA_TYPE_MANIFEST,
         Digest.of(document),
         len(document),
         platform=ImageConfig.from_json(config).platform,
+        annotations=annotations.descriptor,
     )
     return document, tuple(_entry(bare, name) for name in names) or (_named(bare, _UNNAMED, None),)
 
 
-def merge(index: Index, entries: Sequence[Descriptor]) -> Index:
+def merge(index: Index, entries: Sequence[Descriptor], annotations: Pairs = ()) -> Index:
     """Return `index` with `entries`, each in place of the one that went by its name, at the end if there was
-    none.
+    none, and with `annotations` over its own.
 
     A tag of two images would be ambiguous, so that the later one's reference name is its whole name then.
     """
@@ -61,7 +63,8 @@ def merge(index: Index, entries: Sequence[Descriptor]) -> Index:
             entry = _named(entry, name, name)
         manifests = others
         manifests.insert(places[0] if places else len(manifests), entry)
-    return replace(index, manifests=tuple(manifests))
+    pairs = dict(index.annotations) | dict(annotations)
+    return replace(index, manifests=tuple(manifests), annotations=tuple(sorted(pairs.items())))
 
 
 def _entry(bare: Descriptor, name: str) -> Descriptor:
@@ -70,7 +73,7 @@ def _entry(bare: Descriptor, name: str) -> Descriptor:
 
 
 def _named(bare: Descriptor, reference: str, whole: str | None) -> Descriptor:
-    pairs = {ANNOTATION_REF_NAME: reference}
+    pairs = {**dict(bare.annotations), ANNOTATION_REF_NAME: reference}
     if whole is not None:
         pairs[CONTAINERD_NAME] = whole
     return replace(bare, annotations=tuple(sorted(pairs.items())))

@@ -47,10 +47,10 @@ def export(source: Source, spec: OutputSpec, store: Store, emit: Emit) -> Output
                 write = partial(copy_layer, store=store, layer=layer, blob=blob, meters=meters)
                 layout.blob(blob.digest, blob.size, write)
                 blobs.append(blob)
-        manifest, entries = image_documents(source.config, blobs, source.names)
+        manifest, entries = image_documents(source, blobs)
         for document in (source.config, manifest):
             layout.blob(Digest.of(document), len(document), partial(_write, document))
-        layout.finish(merge(layout.index, entries))
+        layout.finish(merge(layout.index, entries, source.annotations.index))
     return Output(spec, layout.written, Digest.of(manifest))
 
 

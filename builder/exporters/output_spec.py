@@ -30,7 +30,7 @@ _TYPES: dict[str, Type] = {
     "dir": "dir",
     "local": "dir",
 }
-_PACKED = frozenset(("oci", "oci-layout"))  # what is made of compressed layers
+PACKED = frozenset(("oci", "oci-layout"))  # what is made of compressed layers
 _NAMED = frozenset(("oci", "oci-layout", "docker"))
 _KEYS = ("type", "dest", "compression", "compression-level", "name", "tar")
 
@@ -118,7 +118,7 @@ def _type(text: str, options: dict[str, str]) -> Type:
     if archive not in ("true", "false"):
         raise _error(text, f"tar is true or false, not {archive!r}")
     if archive == "false":
-        if kind not in _PACKED:
+        if kind not in PACKED:
             raise _error(text, f"tar=false makes a directory of type=oci, not of type={name}")
         return "oci-layout"
     return kind
@@ -142,12 +142,12 @@ def _names(text: str, options: dict[str, str]) -> tuple[str, ...]:
 def _compression(text: str, kind: Type, options: dict[str, str], default: Compression | None) -> Compression:
     wanted = options.get("compression", "")
     level = _level(text, options)
-    if kind not in _PACKED and kind != "tar" and (wanted not in ("", "none") or level is not None):
+    if kind not in PACKED and kind != "tar" and (wanted not in ("", "none") or level is not None):
         raise _error(text, f"type={kind} is not compressed")
-    if not wanted and kind in _PACKED and level is None and default is not None:
+    if not wanted and kind in PACKED and level is None and default is not None:
         return default
     if not wanted:
-        wanted = (default.kind if default is not None else "gzip") if kind in _PACKED else "none"
+        wanted = (default.kind if default is not None else "gzip") if kind in PACKED else "none"
     try:
         return Compression.parse(wanted, level)
     except CacheError as error:
