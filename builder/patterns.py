@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from posixpath import normpath
@@ -25,28 +25,48 @@ def glob(pattern: str) -> re.Pattern[str]:
 
     Raises ValueError where Go returns ErrBadPattern.
     """
-    out: list[str] = []
+    out: list[str] = [""]
     i = 0
     while i < len(pattern):
-        char = pattern[i]
-        if char == "*":
-            # Stars in a row are one, which keeps `re` from trying every way to part a name among them.
+        if pattern[i] == "*":
+            # Stars in a row are one.
             if not pattern.startswith("**", i):
-                out.append("[^/]*")
-        elif char == "?":
-            out.append("[^/]")
-        elif char == "\\":
+                out.append("")
             i += 1
-            if i == len(pattern):
-                raise ValueError("trailing backslash")
-            out.append(re.escape(pattern[i]))
-        elif char == "[":
-            i, piece = _bracket(pattern, i)
-            out.append("(?!/)" + piece)
-        else:
-            out.append(re.escape(char))
+            continue
+        i, piece = _single(pattern, i)
+        out[-1] += f"(?!/){piece}" if piece[0] == "[" else piece
+    return re.compile(_starred(out) + r"\Z", re.DOTALL)
+
+
+def _starred(pieces: list[str]) -> str:
+    """Return `pieces`, none of which matches a slash, with a star between each two of them.
+
+    Each but the last is taken at the first place where it fits, which is as good as any: `re` is kept from
+    trying every way to part a name among the stars, of which there are exponentially many.
+    """
+    first, *inner = pieces
+    if not inner:
+        return first
+    return first + "".join(f"(?>[^/]*?{piece})" for piece in inner[:-1]) + "[^/]*" + inner[-1]
+
+
+def _single(pattern: str, i: int) -> tuple[int, str]:
+    """Translate what stands at `i` for one character; return the index after it and the regular expression.
+
+    Raises ValueError where Go returns ErrBadPattern.
+    """
+    char = pattern[i]
+    if char == "?":
+        return i + 1, "[^/]"
+    if char == "[":
+        i, piece = _bracket(pattern, i)
+        return i + 1, piece
+    if char == "\\":
         i += 1
-    return re.compile("".join(out) + r"\Z", re.DOTALL)
+        if i == len(pattern):
+            raise ValueError(f"trailing backslash in {pattern!r}")
+    return i + 1, re.escape(pattern[i])
 
 
 def _bracket(pattern: str, start: int) -> tuple[int, str]:
@@ -90,7 +110,7 @@ _SPECIAL = re.compile(r"[*?\\[\]]")
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    regex: re.Pattern[str]
+    match: Callable[[str], object]
     excluded: bool
 
 
@@ -116,7 +136,7 @@ class IgnoreRules:
         the top.
         """
         matched = tuple(
-            (inherited or rule.regex.match(path) is not None)
+            (inherited or bool(rule.match(path)))
             for rule, inherited in zip(self._rules, parent or (False,) * len(self._rules), strict=True)
         )
         ignored = False
@@ -156,41 +176,122 @@ def _compile(pattern: str) -> _Rule | None:
         pattern = pattern[1:]
     if len(pattern) > 1:
         pattern = pattern.removeprefix("/")
-    return _Rule(re.compile(_ignore_regex(pattern), re.DOTALL), excluded)
+    return _Rule(_matcher(pattern), excluded)
 
 
-def _ignore_regex(pattern: str) -> str:
-    """Translate as moby's patternmatcher does: `**` spans directories, and a class may match a slash.
+def _matcher(pattern: str) -> Callable[[str], object]:
+    """Return what tells whether a path matches, as moby's patternmatcher does: `**` spans directories, and a
+    class may match a slash.
 
-    Raises ValueError where filepath.Match returns ErrBadPattern.
+    Raises ValueError where filepath.Match returns ErrBadPattern. As with Go's regular expressions, and unlike
+    with Python's, no pattern takes exponential time: an ignore file may come from anybody.
     """
     rest = pattern[2:]
     if pattern.startswith("**") and rest and not _SPECIAL.search(rest):
         # `**.log` is every path that ends so. With a wildcard in the rest, `**` stands for directories only.
-        return f".*{re.escape(rest)}\\Z" if rest[0] != "/" else f"(?:.*/)?{re.escape(rest[1:])}\\Z"
+        regex = f".*{re.escape(rest)}" if rest[0] != "/" else f"(?:.*/)?{re.escape(rest[1:])}"
+    else:
+        items = _items(pattern)
+        if _is_regular(items):
+            regex = _regular(items)
+        elif sum(item in _VARIABLE for item in items) > 2:
+            return _Automaton(items).match
+        else:
+            regex = "".join(_VARIABLE.get(item, item) for item in items)
+    return re.compile(regex + r"\Z", re.DOTALL).match
+
+
+_STAR, _DIRECTORIES, _REST = "*", "**/", "**"
+"""Items of a pattern, besides regular expressions of one character: any name or part of one; any directories,
+or none; anything."""
+_VARIABLE = {_STAR: "[^/]*", _DIRECTORIES: "(?:.*/)?", _REST: ".*"}
+
+
+def _items(pattern: str) -> list[str]:
     out: list[str] = []
     i, end = 0, len(pattern)
     while i < end:
-        char = pattern[i]
-        if char == "*" and pattern.startswith("**", i):
+        if pattern.startswith("**", i):
             i += 2
-            if pattern.startswith("/", i):
-                i += 1
-            out.append(".*" if i >= end else "(?:.*/)?")
-            continue
-        if char == "*":
-            out.append("[^/]*")
-        elif char == "?":
-            out.append("[^/]")
-        elif char == "\\":
+            i += pattern.startswith("/", i)
+            item = _DIRECTORIES if i < end else _REST
+        elif pattern[i] == "*":
             i += 1
-            if i == end:
-                raise ValueError(f"trailing backslash in {pattern!r}")
-            out.append(re.escape(pattern[i]))
-        elif char == "[":
-            i, piece = _bracket(pattern, i)
-            out.append(piece)
+            item = _STAR
         else:
-            out.append(re.escape(char))
-        i += 1
-    return "".join(out) + r"\Z"
+            i, item = _single(pattern, i)
+        if item not in (_STAR, _DIRECTORIES) or out[-1:] != [item]:
+            out.append(item)
+    return out
+
+
+def _is_regular(items: list[str]) -> bool:
+    """Whether each `**` begins at the start of a name, and no class matches a slash: then where a name begins
+    and ends is never in doubt."""
+    for before, item in zip(["/", *items], items, strict=False):
+        if item == _DIRECTORIES and before != "/":
+            return False
+        if item[0] == "[" and item != "[^/]" and re.fullmatch(item, "/"):
+            return False
+    return True
+
+
+def _regular(items: list[str]) -> str:
+    """Return the regular expression of a regular pattern: what stands between two `**` is taken at the first
+    place where it fits, which is as good as any (see `_starred`)."""
+    segments: list[list[list[str]]] = [[[""]]]
+    for item in items:
+        if item == _DIRECTORIES:
+            segments.append([[""]])
+        elif item == "/":
+            segments[-1].append([""])
+        elif item == _STAR:
+            segments[-1][-1].append("")
+        else:
+            segments[-1][-1][-1] += _VARIABLE.get(item, item)
+    first, *inner = ["/".join(map(_starred, names)) for names in segments]
+    if not inner:
+        return first
+    return first + "".join(f"(?>(?:[^/]*/)*?{each})" for each in inner[:-1]) + "(?:.*/)?" + inner[-1]
+
+
+class _Automaton:
+    """Matches a pattern by following all ways at once: slower than `re` with a usual pattern, but as fast
+    with any.
+    """
+
+    def __init__(self, items: list[str]) -> None:
+        self._items = items
+        self._singles = {item: re.compile(item, re.DOTALL) for item in items if item not in _VARIABLE}
+
+    def match(self, path: str) -> bool:
+        """Return whether the whole of `path` matches."""
+        # A state is the index of the item that is due; a negative one, ~index: within the directories of a
+        # `**`.
+        states = self._with_skipped({0})
+        for char in path:
+            states = self._with_skipped({after for state in states for after in self._after(state, char)})
+        return len(self._items) in states
+
+    def _after(self, state: int, char: str) -> tuple[int, ...]:
+        index = state if state >= 0 else ~state
+        if index == len(self._items):
+            return ()
+        item = self._items[index]
+        if item == _DIRECTORIES:
+            return (~index, index + 1) if char == "/" else (~index,)
+        if item == _REST or (item == _STAR and char != "/"):
+            return (index,)
+        if item == _STAR or self._singles[item].match(char) is None:
+            return ()
+        return (index + 1,)
+
+    def _with_skipped(self, states: set[int]) -> set[int]:
+        """Return `states`, and those that are reached by letting what may be empty be empty."""
+        pending = list(states)
+        while pending:
+            state = pending.pop()
+            if 0 <= state < len(self._items) and self._items[state] in _VARIABLE and state + 1 not in states:
+                states.add(state + 1)
+                pending.append(state + 1)
+        return states

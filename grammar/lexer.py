@@ -12,7 +12,7 @@ import re
 from grammar.ast import Heredoc, Pair, Word
 from grammar.expand import SPACES, expand, split_raw
 from grammar.json_form import json_strings
-from grammar.lines import LogicalLine, Reader
+from grammar.lines import LogicalLine, Reader, too_large
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -39,6 +39,9 @@ _FLAG_NAMES = """
 """
 FLAGS = {f"--{name}": f"{name.upper().replace('-', '_')}_FLAG" for name in _FLAG_NAMES.split()}
 """Each flag and its terminal. Which instruction takes which is for the grammar to say."""
+
+MOST_WORDS = 250_000
+"""Tokens that a recipe may have, and words that are looked for in one instruction."""
 
 _BLANKS = re.compile(r"[\t\v\f\r ]+")
 _WORD = re.compile(r"[^\t\v\f\r ]+")
@@ -87,7 +90,11 @@ def line_tokens(reader: Reader, logical: LogicalLine) -> list[Token]:
     """Return the tokens of the logical line that `reader` has just read; its heredocs are read on from there.
     Raises RecipeError for what is no token.
     """
-    return _Instruction(reader, logical).tokens()
+    found = _Instruction(reader, logical).tokens()
+    reader.words += len(found)
+    if reader.words > MOST_WORDS:
+        raise too_large(f"the recipe has more than {MOST_WORDS} words", logical.span(0, 1))
+    return found
 
 
 class _Instruction:
@@ -108,10 +115,23 @@ class _Instruction:
         if keyword == "ONBUILD" and self.pos < self.end:
             keyword = self.keyword(out)
         if keyword in KEYWORDS:
+            self.bound(keyword)
             self.arguments(keyword, out)
             span = self.logical.span(self.end, self.end)
             out.append(Token("_END", "", span.replace(end_column=span.end_column + 1), self.logical))
         return out
+
+    def bound(self, keyword: str) -> None:
+        """Raise RecipeError (recipe/too-large) for more words than a recipe may have, before they take
+        memory.
+        """
+        if self.end < MOST_WORDS:
+            return
+        words = self.text.count('"') // 2
+        if keyword not in COMMAND:
+            words += sum(1 for _ in _WORD.finditer(self.text, self.pos, self.end))
+        if words > MOST_WORDS:
+            raise too_large(f"{keyword} has more than {MOST_WORDS} words", self.logical.span(0, 1))
 
     def token(self, type_: str, value: object, start: int, end: int, flag: str = "") -> Token:
         return Token(type_, value, self.logical.span(start, end), self.logical, flag)

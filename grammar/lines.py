@@ -15,8 +15,16 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from grammar.ast import Directives
 
-LONGEST = 32 * 1024 * 1024
+LONGEST = 16 * 1024 * 1024
 """Characters that a recipe may have."""
+MOST_LINES = 1_000_000
+"""Lines that it may have: with LONGEST, and MOST_WORDS of the lexer, what bounds the memory that reading
+it takes.
+"""
+MOST_INSTRUCTIONS = 10_000
+"""Instructions that it may have. Each may depend on all before it, so that planning takes the square of
+it.
+"""
 
 _DIRECTIVE = re.compile(r"#[ \t\f]*([a-zA-Z][a-zA-Z0-9]*)[ \t\f]*=[ \t\f]*(.+?)[ \t\f]*")
 
@@ -55,6 +63,12 @@ class LogicalLine:
         )
 
 
+def too_large(message: str, span: Span, hint: str | None = None) -> RecipeError:
+    """Return the error for what no recipe needs, and would take more memory than a recipe is given."""
+    hint = hint or "COPY large files from the build context instead of writing them into the recipe."
+    return RecipeError(message, span, hint=hint, code="recipe/too-large")
+
+
 class Reader:
     """Reads a source line by line. The lexer asks for a logical line, then for the bodies of the heredocs in
     it.
@@ -63,16 +77,16 @@ class Reader:
     def __init__(self, source: Source) -> None:
         """Raises RecipeError (recipe/too-large) for a source that is no recipe for its size alone."""
         if len(source.text) > LONGEST:
-            raise RecipeError(
-                f"the recipe is longer than {LONGEST >> 20} MiB",
-                Span(source.name, 1, 1, 1, 1),
-                hint="COPY large files from the build context instead of writing them into the recipe.",
-                code="recipe/too-large",
-            )
+            raise too_large(f"the recipe is longer than {LONGEST >> 20} MiB", Span(source.name, 1, 1, 1, 1))
+        if source.text.count("\n") > MOST_LINES:
+            raise too_large(f"the recipe has more than {MOST_LINES} lines", Span(source.name, 1, 1, 1, 1))
         self.file = source.name
         self.lines = source.text.removeprefix(BOM).split("\n")
         self.next = 0
         """Index of the next physical line."""
+        self.instructions = 0
+        self.words = 0
+        """How many instructions were read, and tokens made, so far."""
         self.escape = "\\"
 
     def directives(self) -> Directives:
@@ -127,6 +141,12 @@ class Reader:
                 columns.append(1)
             logical = LogicalLine(self.file, pieces, numbers, columns)
             if logical.text.strip(SPACES):
+                self.instructions += 1
+                if self.instructions > MOST_INSTRUCTIONS:
+                    message = f"the recipe has more than {MOST_INSTRUCTIONS} instructions"
+                    raise too_large(
+                        message, logical.span(0, 1), "INCLUDE and stages of other recipes split it up."
+                    )
                 return logical
         return None
 

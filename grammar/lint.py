@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 
 from grammar.diagnostics import Diagnostic
 from grammar.errors import RecipeError
@@ -106,26 +107,41 @@ class _Skips:
     """The comments `# pybuild: skip=RULE,…`. Each is for the instruction right below it."""
 
     def __init__(self, reading: Reading) -> None:
-        self._source = reading.source
-        self._found: list[tuple[int, int, frozenset[str], int]] = []
-        lines = reading.source.lines
+        self._lines = lines = reading.source.lines
+        self._file = reading.source.name
+        self._found: list[tuple[int, frozenset[str]]] = []
+        """Each comment's line, and the rules in it."""
+        self._starts: list[int] = []
+        self._skipped: list[tuple[int, set[str]]] = []
+        """For the instructions that begin at `_starts`: where they end, and the rules that are skipped
+        there.
+        """
         for line in reading.lines:
             number = line.first - 1
+            skipped: set[str] = set()
             while number and lines[number - 1].lstrip().startswith("#"):
                 match = _SKIP.match(lines[number - 1].strip())
                 if match:
-                    self._found.append((line.first, line.last, _names(match[1]), number))
+                    self._found.append((number, _names(match[1])))
+                    skipped |= self._found[-1][1]
                 number -= 1
+            if skipped:
+                self._starts.append(line.first)
+                self._skipped.append((line.last, skipped))
 
     def covers(self, rule: str, number: int) -> bool:
         """Whether `rule` is skipped in the line `number`."""
-        return any(first <= number <= last and {rule, "all"} & names for first, last, names, _ in self._found)
+        at = bisect_right(self._starts, number) - 1
+        if at < 0:
+            return False
+        last, names = self._skipped[at]
+        return number <= last and not names.isdisjoint((rule, "all"))
 
     def unknown(self) -> Iterator[Diagnostic]:
         known = [*all_rules(), "all"]
-        for _, _, names, number in self._found:
+        for number, names in self._found:
             for name in sorted(names.difference(known)):
-                span = Span(self._source.name, number, 1, number, len(self._source.lines[number - 1]) + 1)
+                span = Span(self._file, number, 1, number, len(self._lines[number - 1]) + 1)
                 hint = did_you_mean(name, known)
                 yield Diagnostic(UNKNOWN_RULE, "warning", f"there is no rule {name} to skip", span, hint)
 

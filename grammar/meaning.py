@@ -55,6 +55,9 @@ def narrowed(script: str) -> str:
         gaps = shell_gaps(script)
     except ShellError:
         return script
-    for start, end in reversed(gaps):
-        script = script[:start] + " " * bool(start) + script[end:]
-    return script
+    out: list[str] = []
+    done = 0
+    for start, end in gaps:
+        out += (script[done:start], " " * bool(start))
+        done = end
+    return "".join([*out, script[done:]])

@@ -69,6 +69,7 @@ class _Recovery:
         self.fragment = fragment
         self.errors: list[RecipeError] = []
         self.lines: list[Line] = []
+        self.stage_begun = False
 
     def run(self) -> Reading:
         try:
@@ -76,8 +77,11 @@ class _Recovery:
         except RecipeError as error:
             return Reading(self.source, None, self.fragment, (), (error,))
         directives = self.directives(reader)
-        while len(self.errors) < MOST and (logical := reader.logical()) is not None:
-            self.line(reader, logical)
+        try:
+            while len(self.errors) < MOST and (logical := reader.logical()) is not None:
+                self.line(reader, logical)
+        except RecipeError as error:
+            self.errors.append(error)
         recipe = self.assembled(directives)
         if recipe is not None and not self.errors and not self.fragment:
             self.attempt(lambda: validate_recipe(recipe))
@@ -103,7 +107,10 @@ class _Recovery:
             tokens = tuple(line_tokens(reader, logical))
             instruction = self.instruction(tokens)
         except RecipeError as error:
+            if error.code == "recipe/too-large":
+                raise
             self.errors.append(error)
+        self.stage_begun = self.stage_begun or bool(tokens and tokens[0].type == "FROM")
         self.lines.append(Line(logical, tokens, instruction, logical.numbers[0], bodies, reader.next))
 
     def instruction(self, tokens: tuple[Token, ...]) -> Instruction:
@@ -118,10 +125,6 @@ class _Recovery:
         recipe: Recipe = _parsed(self.source, "recipe", tokens)
         validate_recipe(recipe)
         return recipe.stages[0].from_
-
-    @property
-    def stage_begun(self) -> bool:
-        return any(line.tokens and line.tokens[0].type == "FROM" for line in self.lines)
 
     def attempt(self, check: Any) -> None:
         try:

@@ -11,6 +11,8 @@ import re
 
 DEPTH = 50
 """How deep substitutions may nest."""
+LONGEST = 256 * 1024
+"""Characters of a script that is looked at: a longer one is data."""
 
 _OPERATORS = ("&&", "||", ";;", "|&", ";", "|", "&", "(", ")", "\n")
 _REDIRECTION = re.compile(r"[0-9]*(?:<<<|<<-|<<|<>|<&|>>|>&|>\||&>>|&>|<|>)")
@@ -61,6 +63,9 @@ class Scanner:
     """Reads tokens from a script."""
 
     def __init__(self, text: str) -> None:
+        """Raises ShellError for a script that is too long."""
+        if len(text) > LONGEST:
+            raise ShellError("the script is too long")
         self.text = text
         self.pos = 0
         self.depth = 0

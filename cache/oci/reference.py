@@ -56,7 +56,9 @@ class Reference:
         name = self.name
         if self.registry == DEFAULT_REGISTRY:
             bare = self.repository.removeprefix("library/")
-            name = bare if "/" not in bare else self.repository
+            short = bare if "/" not in bare else self.repository
+            # `docker.io/a.b/c` is not `a.b/c`: that has a.b for its registry.
+            name = short if _split(short) == (self.registry, self.repository) else name
         return name + self._suffix()
 
     def with_tag(self, tag: str) -> Reference:

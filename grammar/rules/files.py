@@ -79,14 +79,14 @@ def _special(source: str) -> bool:
 
 @rule("CopyBeforeInstall", "info", "Dependencies should be installed before the whole context is copied")
 def copy_before_install(subject: Subject) -> Iterator[Finding]:
+    scripts = {id(script.run): script for script in subject.scripts}
     for stage in subject.stages:
         for at, instruction in enumerate(stage.instructions):
             if not isinstance(instruction, Copy) or instruction.from_ is not None:
                 continue
             if not any(word.text in (".", "./") for word in instruction.sources):
                 continue
-            later = {id(each) for each in stage.instructions[at:]}
-            below = [script for script in subject.scripts if id(script.run) in later]
+            below = [scripts[id(each)] for each in stage.instructions[at:] if id(each) in scripts]
             installer = next((each for script in below for each in _installs(script)), None)
             if installer:
                 yield (

@@ -113,8 +113,17 @@ class Subject:
 
     def parent(self, stage: Stage) -> Stage | None:
         """Return the earlier stage that `stage` stands on, if it does."""
-        name = stage.from_.image.text.lower()
-        return next((each for each in self.stages[: stage.index] if each.name == name), None)
+        return self._parents[stage.index]
+
+    @functools.cached_property
+    def _parents(self) -> list[Stage | None]:
+        earlier: dict[str, Stage] = {}
+        found: list[Stage | None] = []
+        for stage in self.stages:
+            found.append(earlier.get(stage.from_.image.text.lower()))
+            if stage.name:
+                earlier[stage.name] = stage
+        return found
 
     @functools.cached_property
     def bases(self) -> frozenset[int]:

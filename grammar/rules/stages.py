@@ -95,6 +95,7 @@ def _definitions(subject: Subject) -> Iterator[tuple[list[str], str, Span]]:
 
 
 def _is_directive(subject: Subject, number: int) -> bool:
-    first = min([line.first for line in subject.reading.lines], default=0)
-    head = subject.lines[:number]
-    return number < first and all(line.lstrip().startswith("#") and "=" in line for line in head)
+    lines = subject.reading.lines
+    if not lines or number >= lines[0].first:
+        return False
+    return all(line.lstrip().startswith("#") and "=" in line for line in subject.lines[:number])

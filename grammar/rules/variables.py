@@ -37,23 +37,35 @@ def undefined_var(subject: Subject) -> Iterator[Finding]:
         else:
             known = {"PATH", *PROXY_ARGUMENTS}
             sure = stage.from_.image.text == "scratch" and not subject.fragment
+        later = _later(stage)
         for instruction in stage.instructions:
             sure = sure and not (isinstance(instruction, Include) and instruction.fragment is None)
             for word in _words(instruction):
                 for name in variables(word, subject.recipe.directives.escape):
                     if name not in known:
-                        yield _undefined(subject, stage, word, name, known, sure)
+                        yield _undefined(subject, word, name, known, later, sure)
             known.update(_set(instruction))
         states[stage.index] = (known, sure)
 
 
-def _undefined(subject: Subject, stage: Stage, word: Word, name: str, known: set[str], sure: bool) -> Finding:
-    later = [each.span.line for each in stage.instructions if name in _set(each)]
-    outside = {pair.key.text for argument in subject.recipe.global_args for pair in argument.pairs}
-    near = nearest(name, sorted(known - PROXY_ARGUMENTS))
+def _later(stage: Stage) -> dict[str, int]:
+    """Return the variables that the stage sets, and the first line that does so."""
+    found: dict[str, int] = {}
+    for instruction in stage.instructions:
+        for name in _set(instruction):
+            found.setdefault(name, instruction.span.line)
+    return found
+
+
+def _undefined(
+    subject: Subject, word: Word, name: str, known: set[str], later: dict[str, int], sure: bool
+) -> Finding:
+    outside = (pair.key.text for argument in subject.recipe.global_args for pair in argument.pairs)
+    # Among thousands of names there is always a near one.
+    near = nearest(name, sorted(known - PROXY_ARGUMENTS)) if len(known) < 1000 else None
     severity = "warning"
-    if later:
-        hint = f"It is set in line {later[0]}: move that line up."
+    if name in later:
+        hint = f"It is set in line {later[name]}: move that line up."
     elif name in outside:
         hint = f"An ARG before FROM is for FROM lines alone: repeat ARG {name} in this stage."
     elif name in PLATFORM_ARGUMENTS:

@@ -3,7 +3,7 @@ FROM debian
 COPY --from=BASE /a /b
 COPY --from=0 --chown=user:group --chmod=u+rwX,go-w --link --parents --exclude=*.md --exclude=docs/** a ./b /c/
 COPY --link=false --parents=TRUE a /b
-COPY --from=registry.example:5000/image:tag@sha256:abc /a /b
+COPY --from=registry.example:5000/image:tag@sha256:5555555555555555555555555555555555555555555555555555555555555555 /a /b
 COPY ["a file", "with $VAR", "/dest dir/"]
 COPY "quoted name" /dest/
 COPY *.txt d?r/[a-z] /

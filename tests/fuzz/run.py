@@ -1,0 +1,113 @@
+"""Fuzz a target with atheris (libFuzzer for Python), from the kept corpus on: `make fuzz`.
+
+    python tests/fuzz/run.py TARGET SECONDS [--keep]
+
+Finds that reach new code are merged into tests/fuzz/corpus/TARGET with --keep: minimised, none twice, small. What
+broke a property lies there as crash-…, slow-…, oom-… or timeout-…, whatever the options: fix the bug, and leave
+the file for test_corpus.py. Exit code 0: nothing was found.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+LONGEST = 4096
+"""Bytes of one input: what is wrong with a longer one is wrong with a short one, but for sizes (test_hostile.py)."""
+KEPT = 96 * 1024
+"""Bytes that are kept of one target's corpus."""
+SECONDS_EACH = 10
+MEGABYTES = 2048
+MARKS = ("crash-", "slow-", "oom-", "timeout-", "leak-")
+
+
+def main() -> int:
+    """Run the campaign for the target and the time that the command line names."""
+    target, seconds, *options = sys.argv[1:]
+    kept = os.path.join(HERE, "corpus", target)
+    os.makedirs(kept, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="pybuild-fuzz-") as room:
+        found, merged = f"{room}/found", f"{room}/merged"
+        for path in (found, merged):
+            os.mkdir(path)
+        words = f"{room}/words"
+        with open(words, "w", encoding="ascii") as file:
+            file.writelines(f"{_quoted(word)}\n" for word in dictionary(target))
+        code = _fuzzer(
+            target, f"-max_total_time={seconds}", f"-dict={words}", f"-artifact_prefix={kept}/", found, kept
+        )
+        if code == 0 and "--keep" in options:
+            _fuzzer(target, "-merge=1", merged, kept, found)
+            _keep(merged, kept)
+    return 1 if code else 0
+
+
+def _fuzzer(target: str, *arguments: str) -> int:
+    limits = (f"-max_len={LONGEST}", f"-timeout={SECONDS_EACH}", f"-rss_limit_mb={MEGABYTES}")
+    command = [sys.executable, os.path.abspath(__file__), "--child", target, *limits, *arguments]
+    return subprocess.run(command, check=False).returncode
+
+
+def child(target: str, arguments: list[str]) -> None:
+    """Be the fuzzer: libFuzzer takes `arguments`, and never comes back."""
+    import atheris
+
+    sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
+    with atheris.instrument_imports(include=["builder", "cache", "grammar"]):
+        from tests.fuzz.targets import TARGETS
+
+    atheris.Setup([sys.argv[0], *arguments], TARGETS[target])
+    atheris.Fuzz()
+
+
+def dictionary(target: str) -> list[str]:
+    """Return words that random bytes would take long to hit on."""
+    sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
+    if target == "recipe":
+        from grammar.lexer import FLAGS, KEYWORDS
+        from grammar.mounts import _KEYS, SHARING, TYPES
+
+        return [
+            *sorted(KEYWORDS), *(f"{flag}=" for flag in sorted(FLAGS)), *(f",{key}=" for key in _KEYS),
+            *TYPES, *SHARING, "FROM scratch\n", "\nRUN ", "<<EOF", "\nEOF\n", "<<-'E'", "\\\n", " \\ \n", "\r\n",
+            "# escape=`\n", "# check=skip=all\n", "${a:-", "${a#", "${a//", '["a", "b"]', " AS x", "&& ", "$(", "$((",
+            "\u2028", "\ufeff", "apt-get install", "apt-get update", "set -e", "case x in", "if ", "; fi",
+        ]  # fmt: skip
+    if target == "tar":
+        return ["ustar\0" + "00", "ustar  \0", ".wh.", ".wh..wh..opq", "../", "SCHILY.xattr.", "GNU.sparse.major=1\n"]
+    if target == "ignore":
+        return ["**", "/**/", "!", "[^", "[a-z]", "\\", "\r\n", "\n#", "../", "\0"]
+    return ["sha256:" + "0" * 64, '"mediaType":"', '"digest":"', '"size":', '"config":{', '"layers":[', '"manifests":[',
+            '"platform":{', '"architecture":"', '"os":"', '"rootfs":{"type":"layers","diff_ids":[', '"history":[',
+            '"schemaVersion":2', "linux/arm64/v8", "docker.io/library/", "@sha256:", '"annotations":{']  # fmt: skip
+
+
+def _quoted(word: str) -> str:
+    return '"' + "".join(f"\\x{byte:02x}" for byte in word.encode()) + '"'
+
+
+def _keep(merged: str, kept: str) -> None:
+    """Make the minimised corpus the kept one, but for what broke something: that stays as it is."""
+    for name in os.listdir(kept):
+        if not name.startswith(MARKS):
+            os.unlink(os.path.join(kept, name))
+    size = 0
+    for path in sorted((os.path.join(merged, name) for name in os.listdir(merged)), key=os.path.getsize):
+        size += os.path.getsize(path)
+        if size > KEPT:
+            break
+        with open(path, "rb") as file:
+            name = hashlib.sha256(file.read()).hexdigest()[:16]
+        shutil.copyfile(path, os.path.join(kept, name))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--child"]:
+        child(sys.argv[2], sys.argv[3:])
+    else:
+        sys.exit(main())

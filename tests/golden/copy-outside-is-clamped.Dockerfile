@@ -1,0 +1,4 @@
+FROM debian:12
+COPY ../x /a/
+COPY /abs/../y /b/
+COPY a/../../z /c/

@@ -1,0 +1,3 @@
+# escpae=`
+FROM debian:12
+WORKDIR /x

@@ -1,0 +1,3 @@
+# check=skip=all
+# CHECK = error=true
+FROM debian:12

@@ -1,0 +1,5 @@
+FROM debian:12
+COPY <<a <<b /x/
+1
+a
+2

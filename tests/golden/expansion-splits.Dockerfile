@@ -1,0 +1,3 @@
+FROM debian:12
+ARG PORTS="80 443/udp" ONE="8080"
+EXPOSE $PORTS "$ONE" "${NONE:-1}"

@@ -1,0 +1,3 @@
+FROM alpine:3 AS debian
+FROM debian
+RUN true

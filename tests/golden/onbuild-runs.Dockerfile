@@ -1,0 +1,2 @@
+FROM team/app-onbuild
+RUN after the triggers

@@ -1,0 +1,2 @@
+FROM debian:12
+ADD --checksum=md5:1234 https://example.org/f /f

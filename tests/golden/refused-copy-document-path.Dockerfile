@@ -1,0 +1,4 @@
+FROM debian:12
+COPY <<../../etc/passwd /x/
+root
+../../etc/passwd

@@ -1,0 +1,3 @@
+FROM debian:12
+ARG D=/file
+COPY a b $D

@@ -1,0 +1,3 @@
+FROM debian:12
+ARG NAME
+ENV $NAME=1

@@ -1,0 +1,3 @@
+FROM debian:12
+ARG TOKEN
+ENV A="${TOKEN:?give --build-arg TOKEN=…}"

@@ -1,0 +1,3 @@
+FROM debian:12
+ARG T=cahce
+RUN --mount=type=$T,target=/x true

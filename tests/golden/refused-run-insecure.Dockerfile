@@ -1,0 +1,3 @@
+FROM debian:12
+RUN --security=sandbox true
+RUN --security=insecure mount

@@ -1,0 +1,8 @@
+FROM debian:12
+USER app
+USER 1000
+USER app:users
+USER 1000:1000
+ARG NAME=web
+USER ${NAME}:${NAME}
+RUN id

@@ -1,0 +1,5 @@
+FROM debian:12
+VOLUME /data ["/json"]
+VOLUME ["/data", "/more"]
+RUN touch /data/written
+COPY x /data/
