@@ -30,6 +30,10 @@ compression-level = 7
 VERSION = "1.2"
 COUNT = 3
 
+[build-contexts]
+assets = "../assets"
+base = "docker-image://debian"
+
 [registries."docker.io"]
 mirrors = ["mirror.example", "other.example:5000/hub"]
 
@@ -72,6 +76,7 @@ def test_every_key_reaches_the_configuration(tmp_path: Path) -> None:
         compression="zstd",
         compression_level=7,
         build_args={"VERSION": "1.2", "COUNT": "3"},
+        build_contexts={"assets": str(tmp_path.parent / "assets"), "base": "docker-image://debian"},
         registries={
             "docker.io": Registry(mirrors=("mirror.example", "other.example:5000/hub")),
             "registry.example:5000": Registry(insecure=True, ca=str(tmp_path / "certs" / "ca.pem")),
@@ -177,7 +182,7 @@ def test_a_key_in_the_wrong_table_is_told_its_right_name(tmp_path: Path) -> None
 def test_an_unknown_table_is_told_what_there_is(tmp_path: Path) -> None:
     text = told("[zzz]\nx = 1\n", tmp_path)
     assert "unknown key `zzz`" in text
-    assert "known here: build-args, compression" in text
+    assert "known here: build-args, build-contexts, compression" in text
 
 
 @pytest.mark.parametrize(
