@@ -21,6 +21,7 @@ import pytest
 from builder.cli import run
 from builder.errors import BuildError
 from builder.excerpts import render_error
+from builder.recipes import RecipeLoader
 from cache.oci.platform import Platform
 from grammar.encode import dump, load
 from grammar.errors import RecipeError, render
@@ -70,12 +71,13 @@ def given(text: str) -> dict[str, object]:
     return options
 
 
-def plan_and_keys(source: Source, recipe: Recipe) -> list[tuple[str, list[str]]]:
+def plan_and_keys(source: Source) -> list[tuple[str, list[str]]]:
     """Return the sections that planning gives; none if this version cannot do it."""
+    loader = RecipeLoader(None)
     try:
-        plan = planned(recipe, **given(source.text))
+        plan = planned(loader.load(source.name), **given(source.text))
     except (BuildError, RecipeError) as error:
-        return [] if error.code == UNSUPPORTED else [("plan", [render_error(error, [source])])]
+        return [] if error.code == UNSUPPORTED else [("plan", [render_error(error, loader.sources.values())])]
     keys = [
         f"{key.key} {stage.name}: {step.text}\n  {'; '.join(label for label, _ in key.parts)}"
         for stage, step, key in keyed(plan)
@@ -97,7 +99,7 @@ def golden(name: str, checked: str) -> str:
             sections.append(("error", [render(error, source)]))
         else:
             sections.append(("tree", shown(recipe, name)))
-            sections += plan_and_keys(source, recipe)
+            sections += plan_and_keys(source)
     return "\n".join("\n".join([f"=== {title} ===", *lines, ""]) for title, lines in sections)
 
 

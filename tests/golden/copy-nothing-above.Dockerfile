@@ -1,4 +1,0 @@
-FROM debian:12
-COPY a b c /no/slash/
-COPY "a b" /quoted/
-COPY a\ b /escaped/
