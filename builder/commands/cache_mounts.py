@@ -213,12 +213,14 @@ def _import(args: argparse.Namespace) -> int:
         raise UsageError("import takes one archive", code="usage/arguments")
     source = args.id[0] if args.id else STDIO
     if source == STDIO and os.isatty(0):
-        raise BaseError("no archive on standard input", hint="name a file, or pipe one in", code=_ARCHIVE)
+        raise BaseError(
+            "no archive on standard input", hint="name a file, or pipe one in", code="cachemount/archive"
+        )
     try:
         fd = os.dup(0) if source == STDIO else os.open(source, os.O_RDONLY | os.O_CLOEXEC)
         file = open(fd, "rb")  # noqa: SIM115 - entered below; a directory is refused here
     except OSError as error:
-        raise BaseError(f"{source} cannot be read: {error.strerror}", code=_ARCHIVE) from None
+        raise BaseError(f"{source} cannot be read: {error.strerror}", code="cachemount/archive") from None
     with file, open_session(args) as session:
         imported = import_archive(
             session.store.cache_mounts, decompress(file), replace=args.replace, on_wait=_waiting
@@ -230,9 +232,6 @@ def _import(args: argparse.Namespace) -> int:
             how = "merged" if each.merged else "imported"
             print(f"{how} {_printable(each.identity.id)}: {_entries(each.entries)}")
     return 0
-
-
-_ARCHIVE = "cachemount/archive"
 
 
 def _all(store: Store) -> list[CacheMount]:
