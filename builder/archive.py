@@ -44,6 +44,15 @@ def is_archive(tree: Tree, selection: Selection) -> bool:
     return len(block) == _BLOCK and _has_checksum(block)
 
 
+def begins_archive(head: bytes) -> bool:
+    """Return whether what begins with `head` (1024 bytes, if there are as many) is taken for an archive where
+    a recipe could stand, too: as docker tells the two apart.
+    """
+    from cache.decompression import sniff
+
+    return sniff(head) != "none" or (len(head) >= _BLOCK and _has_checksum(head[:_BLOCK]))
+
+
 def unpack_archive(tree: Tree, selection: Selection, staging: Staging, number: int) -> Tree:
     """Unpack the archive below `staging`; return the tree that it holds, which is the caller's to close.
 

@@ -34,6 +34,7 @@ from grammar.includes import spliced
 if TYPE_CHECKING:
     from builder.direct import Status
     from builder.executor import Executor
+    from builder.remotes.fetching import Remotes
     from cache.oci.digest import Digest
     from cache.oci.platform import Platform
     from cache.oci.spec import ImageConfig
@@ -84,8 +85,18 @@ class Build:
         *,
         executor: Callable[[], Executor],
         resolve: BaseResolver,
+        remotes: Remotes | None = None,
+        origin: str = "",
+        confined: str = "",
     ) -> None:
+        """`remotes` fetches what is elsewhere. `origin` and `confined` are as of
+        builder.contexts.BuildContext: where the context came from, and the directory that recipes may not
+        lead out of.
+        """
         self._store = store
+        self._remotes = remotes
+        self._origin = origin
+        self._confined = confined
         self._settings = settings
         self._emit = emit
         self._resolve = resolve
@@ -97,7 +108,7 @@ class Build:
         )
         self._stages: dict[tuple[str, int, Platform], StageResult] = {}
         self._images: dict[tuple[ImageBase, str], StageResult] = {}
-        self.loader = RecipeLoader(store.memo)
+        self.loader = RecipeLoader(store.memo, confined)
         self.looked_at: dict[str, Status] = {}
         """The files that the build's answer depends on, as they were."""
 
@@ -141,13 +152,25 @@ class Build:
         outlined, configs = settle(recipe, options, config_of, self.loader.trigger)
         planned = plan(outlined, options, configs)
         self._announce(planned, not above)
-        sources = Sources(self._store, context, path)
+        self._refuse_suites(planned)
+        sources = Sources(self._store, context, path, origin="" if above else self._origin)
         try:
             result = self._run_stages(path, real, planned, bases, sources, options)
             self._remember(path, context, planned, sources)
             return result
         finally:
             sources.close()
+
+    def _refuse_suites(self, planned: Plan) -> None:
+        """A testinfra suite is a program that runs on this host."""
+        for step in (step for stage in planned.stages for step in stage.steps) if self._confined else ():
+            if isinstance(step, TestStep) and step.suite:
+                raise PlanError(
+                    "a context that comes from elsewhere cannot have its suite run on this host",
+                    code="test/elsewhere",
+                    span=step.span,
+                    hint="fetch it, look at the suite, and build the directory",
+                )
 
     def _remember(self, path: str, context: str, planned: Plan, sources: Sources) -> None:
         """Note what this recipe's part of the answer depends on."""

@@ -25,8 +25,8 @@ class Epoch:
     commit: str = ""
 
 
-def find_epoch(timestamps: str, context: str | None) -> Epoch:
-    """Return the epoch.
+def find_epoch(timestamps: str, context: str | None, commit_time: int | None = None) -> Epoch:
+    """Return the epoch. `commit_time`: the context is a commit of that time, and no work tree.
 
     `timestamps`: `clamp` (SOURCE_DATE_EPOCH, else the commit time of the clean git work tree that `context`
     is in, else none), `keep` (none), or a number of seconds. Raises UsageError.
@@ -38,6 +38,8 @@ def find_epoch(timestamps: str, context: str | None) -> Epoch:
     given = os.environ.get("SOURCE_DATE_EPOCH", "")
     if given:
         return Epoch(_seconds(given, "SOURCE_DATE_EPOCH", "a number of seconds since 1970"))
+    if commit_time is not None:
+        return Epoch(min(commit_time, LATEST))
     if context is None or not _in_work_tree(os.path.abspath(context)):
         return Epoch(None)
     return _commit(context)

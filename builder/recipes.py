@@ -7,8 +7,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import sys
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import PlanError, UsageError
@@ -26,8 +24,12 @@ MAX_BYTES = 128 << 20
 class RecipeLoader:
     """Reads recipes, and keeps their sources for the excerpts of errors."""
 
-    def __init__(self, memo: Memo | None) -> None:
+    def __init__(self, memo: Memo | None, confined: str = "") -> None:
+        """`confined`: a directory that no recipe may be out of, where recipes are a stranger's. What is in it
+        is called by its path from there.
+        """
         self._memo = memo
+        self._confined = confined
         self.sources: dict[str, Source] = {}
         self.parsed = False
         """True once a recipe was parsed, as none like it was before."""
@@ -36,8 +38,28 @@ class RecipeLoader:
 
     def load(self, path: str) -> Recipe:
         """Return the recipe in the file `path`, with what it includes. Raises UsageError, RecipeError."""
-        data = read_recipe(path)
-        return self.link(self._remembered("recipe", path, data) or self._parse("recipe", path, data))
+        data = read_recipe(self._allowed(path))
+        name = self.name_of(path)
+        return self.link(self._remembered("recipe", name, data) or self._parse("recipe", name, data))
+
+    def name_of(self, path: str) -> str:
+        """Return what a recipe is called in spans and errors."""
+        return os.path.relpath(path, self._confined) if self._confined and path != "-" else path
+
+    def _allowed(self, path: str) -> str:
+        """Return where `path` is read. Raises UsageError if that is out of the context that it came with."""
+        if not self._confined:
+            return path
+        from builder.contexts import is_inside
+
+        real = os.path.join(self._confined, path)
+        if not is_inside(real, self._confined):
+            raise UsageError(
+                f"{self.name_of(real)} is out of the context",
+                code="recipe/outside",
+                hint="what comes from elsewhere may name what came with it, and nothing of this host",
+            )
+        return real
 
     def link(self, recipe: Recipe) -> Recipe:
         """Return a recipe with what it includes. Raises UsageError, PlanError, RecipeError."""
@@ -47,7 +69,7 @@ class RecipeLoader:
         """Return the fragment in the file `path`."""
         found = self.fragments.get(path)
         if found is None:
-            data = read_fragment(path)
+            data = read_fragment(self._allowed(path))
             found = self._remembered("fragment", path, data) or self._parse("fragment", path, data)
             self.fragments[path] = found
         return found
@@ -129,18 +151,14 @@ def _memo_key(path: str, data: bytes) -> str:
     return blake3(f"{VERSION}\0{path}\0".encode("utf-8", "surrogateescape") + data).hexdigest()
 
 
-@cache
-def _standard_input() -> bytes:
-    """Return what stands on standard input; a second time too, though it can be read but once."""
-    return sys.stdin.buffer.read(MAX_BYTES)
-
-
 def read_recipe(path: str) -> bytes:
     """Return the bytes of the recipe file. Raises UsageError where there is none, or something else than
     a file.
     """
     if path == "-":
-        return _standard_input()
+        from builder import standardinput
+
+        return standardinput.whole(MAX_BYTES)
     try:
         # O_NONBLOCK: opening a fifo must not wait for somebody who writes to it.
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)

@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from builder.bases.base import BaseImage, BaseTransport
     from builder.build import Build, Built, Settings
     from builder.config import Config
+    from builder.contexts import BuildContext
     from builder.events import Emit
     from builder.executor import Executor
     from builder.exporters.base import Output
     from builder.exporters.output_spec import OutputSpec
     from builder.progress import Display
+    from builder.remotes.fetching import Remotes
     from builder.stage import StageResult
     from builder.steps import ImageBase
     from cache.registry.endpoints import Registries
@@ -42,6 +44,7 @@ class Session:
         self.epoch = Epoch(None)
         self._executor: Executor | None = None
         self._resolver: BaseResolver | None = None
+        self._remotes: Remotes | None = None
 
     def __enter__(self) -> Session:
         return self
@@ -56,6 +59,8 @@ class Session:
         try:
             if self._resolver is not None:
                 self._resolver.close()
+            if self._remotes is not None:
+                self._remotes.close()
             if self._executor is not None:
                 self._executor.close()
         finally:
@@ -75,16 +80,36 @@ class Session:
 
         return open_display(mode or "auto", sys.stderr, explain=explain)  # type: ignore[arg-type]
 
-    def prepare(self, args: argparse.Namespace, context: str, emit: Emit) -> Build:
-        """Return the build that the arguments ask for. Raises UsageError, and HostError where nothing can
-        be built.
+    def prepare(self, args: argparse.Namespace, context: str | BuildContext, emit: Emit) -> Build:
+        """Return the build that the arguments ask for, on a directory or a context that is open. Raises
+        UsageError, and HostError where nothing can be built.
         """
         from builder.build import Build
+        from builder.contexts import BuildContext
 
         _require_root()
-        settings = self.settings(args, context)
-        resolve = self._resolver = BaseResolver(self, emit, pull=settings.pull)
-        return Build(self.store, settings, emit, executor=self.executor, resolve=resolve)
+        opened = context if isinstance(context, BuildContext) else BuildContext("", context)
+        settings = self.settings(args, opened.directory, opened.commit_time)
+        resolve = BaseResolver(self, emit, pull=settings.pull, confined=bool(opened.confined))
+        self._resolver = resolve
+        return Build(
+            self.store,
+            settings,
+            emit,
+            executor=self.executor,
+            resolve=resolve,
+            remotes=self.remotes(emit),
+            origin=opened.origin,
+            confined=opened.confined,
+        )
+
+    def remotes(self, emit: Emit) -> Remotes:
+        """Return what fetches for the session's builds."""
+        if self._remotes is None:
+            from builder.remotes.fetching import Remotes
+
+            self._remotes = Remotes(self.store, emit)
+        return self._remotes
 
     def bases(self) -> list[tuple[str, BaseImage]]:
         """Return the image bases that the last build asked for, and what they were."""
@@ -100,13 +125,14 @@ class Session:
         }
         return Registries(settings)
 
-    def settings(self, args: argparse.Namespace, context: str) -> Settings:
-        """Return what the arguments and the configuration ask of a build. Raises UsageError."""
+    def settings(self, args: argparse.Namespace, context: str, commit_time: int | None = None) -> Settings:
+        """Return what the arguments and the configuration ask of a build. `commit_time` is that of a context
+        which is a git commit. Raises UsageError."""
         from builder.build import Settings
         from builder.epoch import find_epoch
         from builder.options import plan_options
 
-        self.epoch = find_epoch(args.timestamps or self.config.timestamps or "clamp", context)
+        self.epoch = find_epoch(args.timestamps or self.config.timestamps or "clamp", context, commit_time)
         return Settings(
             options=plan_options(args, self.config),
             names=tuple(image_name(name) for name in getattr(args, "tag", ())),
@@ -163,7 +189,9 @@ class Session:
 class BaseResolver:
     """Finds image bases through the transports of builder.bases, which are imported when one is needed."""
 
-    def __init__(self, session: Session, emit: Emit, *, pull: bool) -> None:
+    def __init__(self, session: Session, emit: Emit, *, pull: bool, confined: bool = False) -> None:
+        """`confined`: recipes are a stranger's, and have no business with files of this host."""
+        self._confined = confined
         self._session = session
         self._emit = emit
         self._pull = pull
@@ -173,11 +201,16 @@ class BaseResolver:
 
     def __call__(self, base: ImageBase, directory: str) -> StageResult:
         """Return the image of `base`, in the store by then."""
-        from builder.bases import split_scheme
+        from builder.bases import LOCAL_SCHEMES, split_scheme
         from builder.bases.base import BaseRequest
         from builder.stage import StageResult
 
         scheme, location = split_scheme(base.reference)
+        if self._confined and (scheme in LOCAL_SCHEMES or any(name == "keyring" for name, _ in base.options)):
+            raise UsageError(
+                f"{base.reference} is a file of this host: a recipe that comes from elsewhere cannot have it",
+                code="recipe/outside",
+            )
         request = BaseRequest(location, base.platform, base.options, self._pull, directory or ".")
         found = self._transport(scheme).resolve(request)
         self.found.append((base.reference, found))

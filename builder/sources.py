@@ -29,8 +29,10 @@ EMPTY = ChainID("")
 class Sources:
     """The trees that the COPYs of one recipe read. Close it to release their mounts and descriptors."""
 
-    def __init__(self, store: Store, context: str, recipe: str) -> None:
+    def __init__(self, store: Store, context: str, recipe: str, *, origin: str = "") -> None:
+        """`origin` says where a context came from that is no directory of this machine's."""
         self._store = store
+        self._origin = origin
         self._directory = context
         self._recipe = recipe
         self._opened: dict[Directory, tuple[Tree, FileDigests]] = {}
@@ -78,10 +80,12 @@ class Sources:
         if opened is None:
             place = self._place(which)
             if isinstance(which, ContextTree):
-                tree = open_context(place, self._recipe)
+                tree = open_context(place, self._recipe, self._origin)
             else:
                 tree = open_named(place, which.name)
-            opened = tree, FileDigests(tree, self._store.stats, os.path.realpath(place))
+            # What was unpacked for this build alone will never be found unchanged.
+            lasting = None if self._origin and isinstance(which, ContextTree) else self._store.stats
+            opened = tree, FileDigests(tree, lasting, os.path.realpath(place))
             self._opened[which] = opened
         return opened
 
@@ -163,14 +167,15 @@ class Sources:
         return found.digest
 
 
-def open_context(directory: str, recipe: str) -> Tree:
+def open_context(directory: str, recipe: str, origin: str = "") -> Tree:
     """Open the context directory, with the rules of `NAME.dockerignore` beside the recipe, else of
-    `.dockerignore`.
+    `.dockerignore`. `origin` is where it came from, if it is no directory of this machine's.
     """
+    shown = origin or f"the context {directory}"
     return Tree(
-        _open_directory(directory, f"the context {directory}"),
-        name=f"the context {directory}",
-        rules=ignore_rules(directory, recipe),
+        _open_directory(directory, shown),
+        name=shown,
+        rules=ignore_rules(directory, recipe, confined=bool(origin)),
         hint="sources are relative to the context (the recipe's own directory, unless one is given), "
         "and .. leads no further than to its top",
     )
@@ -195,12 +200,14 @@ def ignore_files(directory: str, recipe: str | None) -> tuple[str, ...]:
     return (*beside, os.path.join(directory, ".dockerignore"))
 
 
-def ignore_rules(directory: str, recipe: str | None) -> IgnoreRules:
-    """Return the ignore rules for a recipe in a context, or for a directory that has a name. Raises
-    UsageError for a malformed pattern.
+def ignore_rules(directory: str, recipe: str | None, *, confined: bool = False) -> IgnoreRules:
+    """Return the ignore rules for a recipe in a context, or for a directory that has a name. `confined`: no
+    link in the directory may lead out of it. Raises UsageError for a malformed pattern.
     """
     for path in ignore_files(directory, recipe):
         try:
+            if confined and path.startswith(f"{directory}/") and os.path.lexists(path):
+                _refuse_outside(path, directory)
             return read_ignore_file(_read(path))
         except FileNotFoundError:
             continue
@@ -208,6 +215,14 @@ def ignore_rules(directory: str, recipe: str | None) -> IgnoreRules:
             reason = error.strerror if isinstance(error, OSError) else str(error)
             raise UsageError(f"the ignore file {path}: {reason}", code="context/ignore") from None
     return IgnoreRules(())
+
+
+def _refuse_outside(path: str, directory: str) -> None:
+    from builder.contexts import is_inside
+
+    if not is_inside(path, directory):
+        name = os.path.relpath(path, directory)
+        raise UsageError(f"the ignore file {name} is out of the context", code="recipe/outside")
 
 
 def _read(path: str) -> str:

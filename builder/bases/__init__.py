@@ -12,6 +12,9 @@ if TYPE_CHECKING:
 SCHEMES = ("docker-image", "docker-archive", "mmdebstrap", "oci-archive", "oci-layout")
 """`docker-image` is BuildKit's word for what a bare name means: an image of a registry."""
 
+LOCAL_SCHEMES = ("docker-archive", "oci-archive", "oci-layout")
+"""Those whose location is a path of this host."""
+
 
 def split_scheme(reference: str) -> tuple[str, str]:
     """Part what FROM names into the scheme and the location. A bare name is that of a `docker-image`."""

@@ -126,28 +126,32 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; return the exit code."""
     from builder.cli import ERRORS
+    from builder.contexts import open_context
     from builder.excerpts import failure
     from builder.receipt import Recorder, leave_receipt, wanted
     from builder.session import open_session
 
     started = time.time_ns()
-    recipe, context = find_recipe(args)
     with open_session(args) as session:
         outputs = session.outputs(args.output)
         annotations = session.annotations(args, outputs)
         mode = "quiet" if args.quiet else args.progress or session.config.progress
         with session.display(mode, explain=args.explain) as display:
             recorder = Recorder(display.emit)
-            build = session.prepare(args, context, recorder.emit)
+            build = None
             try:
-                built = build.run(recipe, context)
-                written = session.export(built, outputs, display.emit, annotations)
-                if not built.ran and wanted(args, session.config):
-                    leave_receipt(session, args, context, build, built, recorder.events, started=started)
+                with open_context(args, session.store, recorder.emit) as context:
+                    build = session.prepare(args, context, recorder.emit)
+                    built = build.run(context.recipe, context.directory)
+                    written = session.export(built, outputs, display.emit, annotations)
+                    if not built.ran and not context.origin and wanted(args, session.config):
+                        leave_receipt(
+                            session, args, context.directory, build, built, recorder.events, started=started
+                        )
             except ERRORS as error:
                 # The display shows it: after it the terminal is as it was, and a json reader needs nothing
                 # else.
-                event = failure(error, build.loader.sources.values())
+                event = failure(error, build.loader.sources.values() if build is not None else ())
                 display.emit(event)
                 return event.exit_code
     _write_files(args, built, written)
@@ -158,28 +162,30 @@ def run(args: argparse.Namespace) -> int:
 
 
 def find_recipe(args: argparse.Namespace) -> tuple[str, str]:
-    """Return the recipe's path and the context directory that the arguments mean. Raises UsageError."""
-    recipe, context = args.recipe, args.context_
-    if args.file is not None:
-        if context is not None:
-            raise UsageError(
-                f"with --file there is one more argument than a context: {context!r}", code="usage/arguments"
-            )
-        recipe, context = args.file, recipe
-    if args.context is not None:
-        if context is not None:
-            raise UsageError("the context is given twice", code="usage/arguments")
-        context = args.context
+    """Return the recipe's path and the context directory that the arguments mean. Raises UsageError, also for
+    a context that comes from elsewhere (see builder.contexts)."""
+    from builder.contexts import is_elsewhere, words
+
+    recipe, context = words(args)
+    if is_elsewhere(context) or (context is None and recipe != "-" and is_elsewhere(recipe)):
+        raise UsageError(
+            "only build and verify take a context that is no directory",
+            code="context/elsewhere",
+            hint="fetch it, and give the directory",
+        )
     if recipe is not None and os.path.isdir(recipe):
         if context is not None:
             raise UsageError(f"{recipe} is a directory, not a recipe", code="recipe/unreadable")
-        return _recipe_in(recipe), recipe
+        return recipe_in(recipe), recipe
     if recipe is None:
-        recipe = _recipe_in(".")
+        recipe = recipe_in(".")
     return recipe, context if context is not None else os.path.dirname(recipe) or "."
 
 
-def _recipe_in(directory: str) -> str:
+def recipe_in(directory: str, shown: str = "") -> str:
+    """Return the path of the recipe that a directory is known by; errors call it `shown`. Raises
+    UsageError.
+    """
     for name in ("Dockerfile", "dockerfile"):
         path = os.path.normpath(os.path.join(directory, name))
         if os.path.isfile(path):
@@ -189,7 +195,7 @@ def _recipe_in(directory: str) -> str:
         return os.path.normpath(os.path.join(directory, found[0]))
     there = "there is none" if not found else f"there are {len(found)}: {', '.join(found[:5])}"
     raise UsageError(
-        f"no recipe is named, and {directory} has neither a Dockerfile nor a single *.rec ({there})",
+        f"no recipe is named, and {shown or directory} has neither a Dockerfile nor a single *.rec ({there})",
         code="usage/no-recipe",
         hint="pybuild RECIPE [CONTEXT]; see pybuild --help",
     )

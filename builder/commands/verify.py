@@ -12,13 +12,15 @@ import time
 from typing import TYPE_CHECKING
 
 from builder.bases.base import chain_of
-from builder.commands.build import add_build_options, find_recipe
+from builder.commands.build import add_build_options
 from builder.commands.diff import open_chain
+from builder.contexts import open_context
 from builder.difference import differences
 from builder.session import Session, open_session
 
 if TYPE_CHECKING:
     from builder.build import Built
+    from builder.contexts import BuildContext
     from builder.events import Emit
 
 _ONLY = {"A": "only in the second", "D": "only in the first"}
@@ -42,30 +44,31 @@ def run(args: argparse.Namespace) -> int:
     from builder.epoch import find_epoch
     from builder.excerpts import failure
 
-    recipe, context = find_recipe(args)
-    with open_session(args) as outer, outer.store.stage() as staging:
-        given = args.timestamps or outer.config.timestamps or "clamp"
-        epoch = find_epoch(given, context).seconds
-        args.timestamps = str(int(time.time()) if epoch is None else epoch)
-        with (
-            Session(outer.config, staging.path + "/first") as first,
-            Session(outer.config, staging.path + "/second") as second,
-            outer.display(args.progress or outer.config.progress) as display,
-        ):
-            try:
-                one = _build(first, recipe, context, args, display.emit)
+    with (
+        open_session(args) as outer,
+        outer.store.stage() as staging,
+        Session(outer.config, staging.path + "/first") as first,
+        Session(outer.config, staging.path + "/second") as second,
+        outer.display(args.progress or outer.config.progress) as display,
+    ):
+        try:
+            with open_context(args, outer.store, display.emit) as context:
+                given = args.timestamps or outer.config.timestamps or "clamp"
+                epoch = find_epoch(given, context.directory, context.commit_time).seconds
+                args.timestamps = str(int(time.time()) if epoch is None else epoch)
+                one = _build(first, context, args, display.emit)
                 # A second later at least: what takes the clock into its files must be caught.
                 time.sleep(1.1)
-                other = _build(second, recipe, context, args, display.emit)
-            except ERRORS as error:
-                event = failure(error)
-                display.emit(event)
-                return event.exit_code
-            return _report(first, one, second, other)
+                other = _build(second, context, args, display.emit)
+        except ERRORS as error:
+            event = failure(error)
+            display.emit(event)
+            return event.exit_code
+        return _report(first, one, second, other)
 
 
-def _build(session: Session, recipe: str, context: str, args: argparse.Namespace, emit: Emit) -> Built:
-    return session.prepare(args, context, emit).run(recipe, context)
+def _build(session: Session, context: BuildContext, args: argparse.Namespace, emit: Emit) -> Built:
+    return session.prepare(args, context, emit).run(context.recipe, context.directory)
 
 
 def _report(first: Session, one: Built, second: Session, other: Built) -> int:
