@@ -39,11 +39,12 @@ def _arg(state: StageState, instruction: ast.Arg) -> None:
         if not name:
             raise PlanError("ARG: a name must not be empty", code="arg/name", span=instruction.span)
         value: str | None = None
+        if name in state.arguments:
+            state.scope.used.add(name)
         if name in state.given:
             value = state.given[name]
         elif name in state.arguments:
             value = state.arguments[name]
-            state.scope.used.add(name)
         elif pair.value is not None:
             value = state.expand(pair.value)
         else:

@@ -164,11 +164,14 @@ def read_recipe(path: str) -> bytes:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", code="recipe/unreadable") from None
-    with open(fd, "rb") as file:
+    try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
             raise UsageError(f"{path} is {kind}, and so no recipe", code="recipe/unreadable")
         if status.st_size > MAX_BYTES:
             raise UsageError(f"{path} is too large for a recipe", code="recipe/too-large")
-        return file.read(MAX_BYTES)
+        with open(fd, "rb", closefd=False) as file:
+            return file.read(MAX_BYTES)
+    finally:
+        os.close(fd)

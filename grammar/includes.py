@@ -126,10 +126,8 @@ class _Linker:
         self._count += 1
         paths = list(above.values())
         if self._count > MOST or len(paths) > DEEPEST:
-            what = (
-                f"more than {MOST} INCLUDEs" if self._count > MOST else f"INCLUDEs more than {DEEPEST} deep"
-            )
-            raise RecipeError(f"{paths[0]}: {what}", include.span, code="include/limit")
+            what = f"more than {MOST}" if self._count > MOST else f"more than {DEEPEST} nested"
+            raise RecipeError(f"{paths[0]}: {what} INCLUDEs", include.span, code="include/limit")
         path = self._files.locate(paths[-1], path_of(include, escape))
         identity = self._files.identity(path)
         refuse_cycle(include, path, identity, above)

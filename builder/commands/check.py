@@ -74,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 class Checker:
-    """Checks recipes, and what they include: each file once."""
+    """Checks recipes, and what they include: that once."""
 
     def __init__(self, skip: frozenset[str], experimental: frozenset[str], context: str | None) -> None:
         from builder.recipes import RecipeLoader
@@ -101,7 +101,7 @@ class Checker:
         from grammar.source import Span
 
         identity = os.path.realpath(path)
-        if path != "-" and identity in self._done:
+        if above and identity in self._done:
             return []
         self._done.add(identity)
         try:

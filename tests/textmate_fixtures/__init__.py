@@ -1,0 +1,1 @@
+"""Reading text with a TextMate grammar, as editors do."""
