@@ -39,7 +39,7 @@ def run(step: ExecStep = RUN, parent: ChainID | None = PARENT, platform: str = "
 
 
 def test_a_version_is_part_of_every_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Golden: with the keys in tests/golden_plans these say that no key changes by accident."""
+    """Golden: with the keys in tests/golden these say that no key changes by accident."""
     assert keys.VERSION == "1"
     assert run() == "ae8bcf0a1d0b4f31e4d53cd418552b38d531e75be6e5fd3db192f6b8e5a6646f"
     monkeypatch.setattr(keys, "VERSION", "2")

@@ -2,7 +2,7 @@ FROM debian
 ARG PORT="90 91" A=1000 B=1002 GROUP=users c=d SIG=9
 MAINTAINER Ann Author <ann@example.org>
 EXPOSE 80 443/TCP 53/udp 8000-8010 $PORT ${A}-${B}/udp
-VOLUME /data "/log dir" /b
+VOLUME /data "/log" /b
 VOLUME ["/a b", "/c"]
 USER app:$GROUP
 USER "quoted user"

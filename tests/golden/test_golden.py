@@ -117,7 +117,8 @@ def test_a_recipe_has_its_golden_result(
         with open(path, "w", encoding="utf-8") as file:
             file.write(result)
     assert name.startswith("error-") == ("=== error ===" in result), result
-    assert name.startswith("refused-") == ("=== plan ===\nerror: " in result), result
+    if "=== plan ===" in result:
+        assert name.startswith("refused-") == ("=== plan ===\nerror: " in result), result
     with open(path, encoding="utf-8") as file:
         assert result == file.read()
 

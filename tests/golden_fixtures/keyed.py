@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from builder.keys import StepKey, check_key, copy_key, exec_key, workdir_key
-from builder.steps import ConfigStep, CopyStep, ExecStep, StageBase, TestStep, WorkdirStep
+from builder.steps import BindMount, CacheMount, ConfigStep, CopyStep, ExecStep, StageBase, TestStep, WorkdirStep
 from cache.oci.digest import ChainID, Digest
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ def key_of(step: Step, below: ChainID | None, platform: str) -> StepKey | None:
     if isinstance(step, ConfigStep):
         return None
     if isinstance(step, ExecStep):
-        return exec_key(step, below, platform)
+        mounted = tuple((each.target, f"digest of {each.source} in {each.tree}") for each in _with_tree(step))
+        return exec_key(step, below, platform, mounted)
     if isinstance(step, WorkdirStep):
         return workdir_key(step, below)
     if isinstance(step, TestStep):
@@ -43,6 +44,11 @@ def key_of(step: Step, below: ChainID | None, platform: str) -> StepKey | None:
     trees = [(name, f"digest of {name} in {step.tree}") for name in step.sources]
     documents = [(f"<<{name}", f"digest of {data!r}") for name, data in step.documents]
     return copy_key(step, below, (*trees, *documents))
+
+
+def _with_tree(step: ExecStep) -> list[BindMount | CacheMount]:
+    """Return the mounts that show files."""
+    return [mount for mount in step.mounts if isinstance(mount, BindMount | CacheMount) and mount.tree is not None]
 
 
 def _made_up(base: Base) -> ChainID | None:
