@@ -131,6 +131,8 @@ class Session:
         from builder.build import Settings
         from builder.epoch import find_epoch
         from builder.options import plan_options
+        from builder.secrets import parse_secret
+        from builder.ssh import parse_ssh
 
         self.epoch = find_epoch(args.timestamps or self.config.timestamps or "clamp", context, commit_time)
         return Settings(
@@ -140,6 +142,8 @@ class Session:
             pull=args.pull or self.config.pull,
             epoch=self.epoch.seconds,
             host_ca=args.host_ca or self.config.host_ca,
+            secrets=tuple(parse_secret(text) for text in args.secret),
+            ssh=tuple(parse_ssh(text) for text in args.ssh),
         )
 
     def outputs(self, given: Sequence[str]) -> tuple[OutputSpec, ...]:
