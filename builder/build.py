@@ -14,7 +14,9 @@ from builder.errors import HostError, PlanError
 from builder.events import BuildFinished, BuildStarted, Emit, Notice
 from builder.plan import PlanOptions, plan, settle
 from builder.recipes import RecipeLoader
+from builder.secrets import Secrets, SecretSource
 from builder.sources import Sources, ignore_files
+from builder.ssh import Agents, SshSource
 from builder.stage import StageResult, StageRun, Surroundings
 from builder.stepcache import StepCache
 from builder.steps import (
@@ -53,6 +55,8 @@ class Settings:
     pull: bool = False
     epoch: int | None = None
     host_ca: bool = False
+    secrets: tuple[SecretSource, ...] = ()
+    ssh: tuple[SshSource, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,15 @@ class Build:
         self._top = ""
         self._cache = StepCache(store, emit, epoch=settings.epoch, no_cache=settings.no_cache)
         self._around = Surroundings(
-            store, emit, self._cache, executor, settings.epoch, settings.host_ca, self._next_number
+            store,
+            emit,
+            self._cache,
+            executor,
+            settings.epoch,
+            settings.host_ca,
+            self._next_number,
+            Secrets(settings.secrets),
+            Agents(settings.ssh, store, executor),
         )
         self._stages: dict[tuple[str, int, Platform], StageResult] = {}
         self._images: dict[tuple[ImageBase, str], StageResult] = {}
@@ -117,7 +129,10 @@ class Build:
         started = time.monotonic()
         self._top = recipe
         settings = self._settings
-        result = self._recipe(recipe, context, settings.options, ())
+        try:
+            result = self._recipe(recipe, context, settings.options, ())
+        finally:
+            self._around.agents.close()
         image_id = self._store.images.put(result.image.to_json())
         self._store.memo.put("base", image_id, (result.base or "").encode())
         self._store.records.touch(self._cache.used)
@@ -153,7 +168,8 @@ class Build:
         planned = plan(outlined, options, configs)
         self._announce(planned, not above)
         self._refuse_suites(planned)
-        sources = Sources(self._store, context, path, origin="" if above else self._origin)
+        origin = "" if above else self._origin
+        sources = Sources(self._store, context, path, origin=origin, remotes=self._remotes)
         try:
             result = self._run_stages(path, real, planned, bases, sources, options)
             self._remember(path, context, planned, sources)
@@ -243,8 +259,9 @@ class Build:
         path = os.path.normpath(os.path.join(os.path.dirname(recipe), base.path))
         _refuse_cycle(os.path.realpath(path), above, base.span)
         # A base is the same for all that stand on it: arguments, labels and target of the recipe above are
-        # not its own.
-        options = PlanOptions(base.platform, self._settings.options.build_platform, target=base.target)
+        # not its own. What commands may do and reach is this build's.
+        top = self._settings.options
+        options = PlanOptions(base.platform, top.build_platform, target=base.target, asked=top.asked)
         return self._recipe(path, os.path.dirname(path) or ".", options, above)
 
 

@@ -65,6 +65,10 @@ class Config:
     timestamps: str | None = None
     pull: bool = False
     host_ca: bool = False
+    network: str | None = None
+    add_hosts: tuple[str, ...] = ()
+    ulimits: tuple[str, ...] = ()
+    shm_size: str | None = None
     outputs: tuple[str, ...] = ()
     compression: str | None = None
     compression_level: int | None = None

@@ -18,6 +18,7 @@ Path = tuple[str, ...]
 """The names that lead to a value: ("registries", "docker.io", "mirrors")."""
 
 PROGRESS = ("auto", "tty", "plain", "json", "quiet")
+NETWORKS = ("default", "host", "none")
 COMPRESSIONS = ("gzip", "zstd", "none")
 
 _REGISTRY = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
@@ -119,6 +120,20 @@ KEYS = (
         "Whether RUN trusts the certificates that this host trusts, as `--host-ca`.",
         _exactly(bool),
     ),
+    Key(
+        ("network",),
+        _choice(NETWORKS),
+        "The network of commands that do not say it themselves, as `--network`.",
+        _exactly(str, among=NETWORKS),
+    ),
+    Key(
+        ("add-hosts",),
+        _LIST,
+        "Lines in the /etc/hosts of commands, each as for `--add-host`.",
+        _strings,
+    ),
+    Key(("ulimits",), _LIST, "Limits of commands, each as for `--ulimit`.", _strings),
+    Key(("shm-size",), "a string", "The size of commands' /dev/shm, as `--shm-size`.", _exactly(str)),
     Key(
         ("outputs",),
         _LIST,

@@ -9,6 +9,8 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from builder.asked import extra_host, shm_size, ulimit
+from builder.asked import size as parse_size
 from builder.errors import UsageError
 from builder.scope import DEFAULT_PATH
 
@@ -70,12 +72,12 @@ def request(
         network=args.network,
         mounts=(*map(_volume, args.volume), *map(_tmpfs, args.tmpfs)),
         hostname=args.hostname or container.id[:12],
-        extra_hosts=tuple(map(_extra_host, args.add_host)),
+        extra_hosts=tuple(map(extra_host, args.add_host)),
         tty=args.tty,
         privileged=args.privileged,
         capabilities=_capabilities(args),
-        rlimits=tuple(map(_ulimit, args.ulimit)),
-        shm_size=_size(args.shm_size, "--shm-size") if args.shm_size else _SHM_SIZE,
+        rlimits=tuple(map(ulimit, args.ulimit)),
+        shm_size=shm_size(args.shm_size) if args.shm_size else _SHM_SIZE,
     )
 
 
@@ -137,7 +139,7 @@ def _tmpfs(text: str) -> Mount:
     for option in filter(None, options.split(",")):
         name, _, value = option.partition("=")
         if name == "size":
-            size = _size(value, "--tmpfs")
+            size = parse_size(value, "--tmpfs")
         elif name == "mode" and value and set(value) <= set("01234567"):
             mode = int(value, 8)
         elif name not in ("rw", "noexec", "nosuid", "nodev", "exec"):
@@ -145,23 +147,6 @@ def _tmpfs(text: str) -> Mount:
     if not target.startswith("/"):
         raise UsageError(f"--tmpfs {text!r}: write an absolute path", code="usage/volume")
     return Mount("tmpfs", target, size=size, mode=mode)
-
-
-def _size(text: str, option: str) -> int:
-    from builder.table import parse_size
-
-    try:
-        # docker's g, m and k are powers of 1024 here.
-        return parse_size(text + "ib" if text[-1:].lower() in ("k", "m", "g") else text)
-    except ValueError:
-        raise UsageError(f"{option} {text!r}: write it like 64m or 1g", code="usage/value") from None
-
-
-def _extra_host(text: str) -> tuple[str, str]:
-    name, _, address = text.replace("=", ":", 1).partition(":")
-    if not name or not address:
-        raise UsageError(f"--add-host {text!r}: write NAME:ADDRESS", code="usage/add-host")
-    return name, address
 
 
 def _capabilities(args: argparse.Namespace) -> tuple[str, ...] | None:
@@ -182,14 +167,3 @@ def _capabilities(args: argparse.Namespace) -> tuple[str, ...] | None:
     everything = "ALL" in map(str.upper, args.cap_drop)
     kept = added if everything else (set(DEFAULT) | added) - dropped
     return tuple(name for name in NAMES if name in kept)
-
-
-def _ulimit(text: str) -> tuple[str, int, int]:
-    name, _, values = text.partition("=")
-    soft, _, hard = values.partition(":")
-    try:
-        return name, int(soft), int(hard or soft)
-    except ValueError:
-        raise UsageError(
-            f"--ulimit {text!r}: write NAME=SOFT or NAME=SOFT:HARD", code="usage/value"
-        ) from None

@@ -46,6 +46,10 @@ def _difference(
     kind, _, name = label.partition(" ")
     if kind == "source":
         return _source_difference(keyword, name, then, now, files_of)
+    if kind == "mounted":
+        return _mount_difference(name, then, now, files_of)
+    if kind == "mount":
+        return f"the mount {name} is {'new' if then is None else 'gone' if now is None else 'another one'}"
     if label in ("command", "script", "suite", "config"):
         return f"the {label} changed{_told(label, then, now)}"
     what = f"variable {name}" if kind == "variable" else label
@@ -65,6 +69,17 @@ def _source_difference(
     if old is None or new is None:
         return f"{keyword} {name} changed"
     return f"{keyword} {name} changed: {changed_files(old, new)}"
+
+
+def _mount_difference(
+    name: str, then: str | None, now: str | None, files_of: Callable[[str], Files | None]
+) -> str:
+    # Behind the digest stand mode and owner of a directory (builder.sources).
+    old, new = (files_of((value or "").partition(" ")[0]) for value in (then, now))
+    what = f"what is mounted on {name} changed"
+    if old is None or new is None or old == new:
+        return what
+    return f"{what}: {changed_files(old, new)}"
 
 
 def changed_files(old: Files, new: Files) -> str:

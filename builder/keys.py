@@ -2,7 +2,13 @@
 
 A key is the BLAKE3 of everything that a step's result can depend on, as labelled parts, the ChainID below
 first. The parts are kept in the record, so that a miss can say which of them differs. Changing what goes in
-means another VERSION, since a key must never mean two things.
+means another VERSION, since a key must never mean two things. A part that only some instructions have is left
+out where it would say nothing: so their like without it keep their keys.
+
+Of what the command line asks for every command, ulimits, the size of /dev/shm and the names of --add-host are
+in its key, and the addresses are not: as in BuildKit's ExecOp (solver/llbsolver/ops/exec.go, CacheMap), for a
+mirror that moves is no other mirror. Of mounts there are the options; of a bind mount, and of what a cache
+mount begins with, the digest; never the value of a secret, nor what a cache holds, nor how it is shared.
 """
 
 from __future__ import annotations
@@ -10,7 +16,18 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from builder.steps import CopyStep, ExecStep, TestStep, WorkdirStep
+from builder.steps import (
+    BindMount,
+    CacheMount,
+    CopyStep,
+    ExecStep,
+    SecretMount,
+    SshMount,
+    StepMount,
+    TestStep,
+    TmpfsMount,
+    WorkdirStep,
+)
 from cache.oci.digest import ChainID
 from cache.oci.spec import ContainerConfig
 
@@ -28,8 +45,12 @@ class StepKey:
     parts: tuple[Part, ...]
 
 
-def exec_key(step: ExecStep, parent: ChainID | None, platform: str) -> StepKey:
-    """Return the key of a RUN. The proxies and the epoch are left out."""
+def exec_key(
+    step: ExecStep, parent: ChainID | None, platform: str, mounted: tuple[Part, ...] = ()
+) -> StepKey:
+    """Return the key of a RUN. The proxies and the epoch are left out. `mounted` has, for each mount that
+    shows files, its target and their digest.
+    """
     return _key(
         "run",
         parent,
@@ -39,7 +60,11 @@ def exec_key(step: ExecStep, parent: ChainID | None, platform: str) -> StepKey:
         ("user", step.user),
         ("directory", step.workdir),
         ("network", step.network),
+        *((("security", step.security),) if step.security else ()),
+        *_asked(step),
         *((f"variable {name}", value) for name, value in sorted(step.env)),
+        *(_mount(mount) for mount in step.mounts),
+        *((f"mounted {target}", digest) for target, digest in mounted),
     )
 
 
@@ -54,6 +79,7 @@ def copy_key(step: CopyStep, parent: ChainID | None, trees: tuple[Part, ...]) ->
         ("--chown", step.chown),
         ("--chmod", step.chmod),
         *((("--link", "true"),) if step.link else ()),
+        *((("--unpack", "true"),) if step.unpack_remote else ()),
         *((f"source {name}", digest) for name, digest in trees),
     )
 
@@ -73,12 +99,43 @@ def check_key(step: TestStep, parent: ChainID | None, platform: str, suite: str)
         ("suite", suite),
         ("platform", platform),
         ("config", _config(step.config)),
+        *((("network", step.network),) if step.network else ()),
+        *_asked(step),
     )
 
 
 def base_key(kind: str, *parts: Part) -> StepKey:
     """Return the key under which a made base (mmdebstrap) is remembered."""
     return _key(kind, None, *parts)
+
+
+def _asked(step: ExecStep | TestStep) -> tuple[Part, ...]:
+    """Return the parts of what the command line asks for every command."""
+    parts: list[Part] = []
+    if step.extra_hosts:
+        parts.append(("--add-host", " ".join(sorted({name for name, _ in step.extra_hosts}))))
+    parts += [(f"--ulimit {name}", f"{soft}:{hard}") for name, soft, hard in sorted(step.rlimits)]
+    if step.shm_size is not None:
+        parts.append(("--shm-size", str(step.shm_size)))
+    return tuple(parts)
+
+
+def _mount(mount: StepMount) -> Part:
+    """Return the part of a mount's options, those that matter and are not the default."""
+    kind, names = _MOUNTS[type(mount)]
+    given = [(name, value) for name in names if (value := getattr(mount, name)) not in _NO_OPTION]
+    words = [kind, *(f"{name}={value}" for name, value in given)]
+    return f"mount {mount.target}", json.dumps(words, ensure_ascii=False)
+
+
+_NO_OPTION = (None, "", False)
+_MOUNTS: dict[type, tuple[str, tuple[str, ...]]] = {
+    BindMount: ("bind", ("source", "read_only")),
+    CacheMount: ("cache", ("id", "source", "read_only", "uid", "gid", "mode")),
+    TmpfsMount: ("tmpfs", ("size",)),
+    SecretMount: ("secret", ("id", "env", "required", "uid", "gid", "mode")),
+    SshMount: ("ssh", ("id", "required", "uid", "gid", "mode")),
+}
 
 
 def _config(config: ContainerConfig) -> str:

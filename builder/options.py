@@ -7,6 +7,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from builder.asked import asked
 from builder.errors import UsageError
 from builder.namedcontexts import NamedContexts, parse_contexts, split
 from builder.plan import PlanOptions
@@ -30,6 +31,7 @@ def plan_options(args: argparse.Namespace, config: Config) -> PlanOptions:
         labels=tuple(_label(text) for text in args.label),
         no_cache=tuple(name for text in args.no_cache_filter for name in text.split(",") if name),
         contexts=contexts(args.build_context, config.build_contexts, wanted),
+        asked=asked(args, config),
     )
 
 

@@ -13,9 +13,23 @@ from types import MappingProxyType
 
 from builder.errors import PlanError
 from builder.instructions import apply
+from builder.namedcontexts import NamedContext, NamedContexts, NamedStage, find
+from builder.runmounts import SCRATCH
 from builder.scope import Scope, build_arguments, global_scope
 from builder.stagestate import StageState, initial_config
-from builder.steps import Base, ImageBase, Plan, PlannedStage, RecipeBase, Scratch, StageBase, Tree
+from builder.steps import (
+    Asked,
+    Base,
+    CopyStep,
+    ImageBase,
+    LocalTree,
+    Plan,
+    PlannedStage,
+    RecipeBase,
+    Scratch,
+    StageBase,
+    Tree,
+)
 from cache.errors import FormatError
 from cache.oci.platform import Platform
 from cache.oci.reference import Reference
@@ -26,22 +40,36 @@ from grammar.source import Span
 from grammar.suggest import did_you_mean
 from grammar.validate import find_stage
 
+NOTHING_ASKED = Asked()
+
 
 @dataclass(frozen=True, slots=True)
 class PlanOptions:
-    """What the command line adds to a recipe. `target`: a stage's name or number, None for the last one."""
+    """What the command line adds to a recipe. `target`: a stage's name or number, None for the last one.
+    `no_cache`: stages (name or number) whose steps all run. `contexts`: what names of images and stages mean
+    instead.
+    """
 
     platform: Platform
     build_platform: Platform
     arguments: tuple[tuple[str, str], ...] = ()
     target: str | None = None
     labels: tuple[tuple[str, str], ...] = ()
+    asked: Asked = NOTHING_ASKED
+    no_cache: tuple[str, ...] = ()
+    contexts: NamedContexts = ()
+
+    @property
+    def own(self) -> bool:
+        """Whether they make a recipe's stages others than those of the recipe as a base."""
+        return bool(self.arguments or self.labels or self.no_cache or self.contexts)
 
 
 @dataclass(frozen=True, slots=True)
 class OutlinedStage:
     """A stage that the target needs. `trees` are what its COPYs and mounts read from, by what `from` says.
-    `triggers` are what the base's ONBUILD wants to be done first, as if it stood in the FROM line.
+    `triggers` are what the base's ONBUILD wants to be done first, as if it stood in the FROM line. `files`: a
+    directory that is the base, on `Scratch`. `replaced`: a named context has its place, whole.
     """
 
     stage: Stage
@@ -49,6 +77,12 @@ class OutlinedStage:
     platform: Platform
     trees: tuple[tuple[str, Tree], ...]
     triggers: tuple[Instruction, ...] = ()
+    files: LocalTree | None = None
+    replaced: bool = False
+
+    @property
+    def instructions(self) -> tuple[Instruction, ...]:
+        return () if self.replaced else self.stage.instructions
 
     @property
     def needs(self) -> tuple[int, ...]:
@@ -119,10 +153,14 @@ def plan(outline: Outline, options: PlanOptions, bases: Mapping[Base, ImageConfi
     states: dict[int, StageState] = {}
     planned: list[PlannedStage] = []
     warnings: list[tuple[str, str, Span | None]] = []
+    no_cache = {_find_stage(outline.recipe, name) for name in options.no_cache}
     for outlined in outline.stages:
         state = _stage_state(outline, outlined, options, bases, states)
         state.trees = dict(outlined.trees)
-        for instruction in (*outlined.triggers, *outlined.stage.instructions):
+        state.asked = options.asked
+        if outlined.files is not None:
+            state.steps.append(_files_step(outlined, outlined.files))
+        for instruction in (*outlined.triggers, *outlined.instructions):
             apply(state, instruction)
         states[outlined.stage.index] = state
         planned.append(
@@ -134,6 +172,7 @@ def plan(outline: Outline, options: PlanOptions, bases: Mapping[Base, ImageConfi
                 config=state.config,
                 image=replace(state.image, config=state.config),
                 needs=outlined.needs,
+                no_cache=outlined.stage.index in no_cache,
             )
         )
     last = planned[-1]
@@ -173,14 +212,10 @@ def _triggers(
 ) -> Triggers:
     """Return what ONBUILD asks for. It is not passed on: a stage on this one has none of it."""
     found: dict[int, tuple[Instruction, ...]] = {}
-    stages = {outlined.stage.index: outlined.stage for outlined in outline.stages}
+    stages = {outlined.stage.index: outlined for outlined in outline.stages}
     for outlined in outline.stages:
-        texts: tuple[str, ...] = ()
-        if isinstance(outlined.base, StageBase):
-            below = stages[outlined.base.index].instructions
-            texts = tuple(each.expression for each in below if isinstance(each, Onbuild))
-        elif not isinstance(outlined.base, Scratch):
-            texts = configs[outlined.base].config.on_build
+        # A named context that has the place of a stage is taken as it is; what stands on it does the rest.
+        texts = () if outlined.replaced else _on_build(outlined.base, stages, configs)
         if texts:
             span = outlined.stage.from_.span
             found[outlined.stage.index] = tuple(parse_trigger(text).replace(span=span) for text in texts)
@@ -247,7 +282,17 @@ def _outlined(
     recipe: Recipe, scope: Scope, options: PlanOptions, index: int, triggers: Triggers
 ) -> OutlinedStage:
     stage = recipe.stages[index]
-    base, platform = _base(recipe, scope, options, stage)
+    replaced = find(options.contexts, stage.name) if stage.name else None
+    if replaced is not None:
+        named, platform = _named(
+            recipe, replaced, _stage_platform(recipe, scope, options, stage), stage.from_.span
+        )
+    else:
+        named, platform = _base(recipe, scope, options, stage)
+    files = named if isinstance(named, LocalTree) else None
+    base: Base = Scratch() if isinstance(named, LocalTree) else named
+    if replaced is not None:
+        return OutlinedStage(stage, base, platform, (), (), files, replaced=True)
     asked = triggers.get(index, ())
     trees: dict[str, Tree] = {}
     for instruction in asked:
@@ -266,11 +311,14 @@ def _from_names(instruction: Instruction) -> list[Word]:
     if isinstance(instruction, Copy):
         return [] if instruction.from_ is None else [instruction.from_]
     if isinstance(instruction, Run):
-        return [word for mount in instruction.mounts if (word := mount.option("from")) is not None]
+        words = [mount.option("from") for mount in instruction.mounts]
+        return [word for word in words if word is not None and word.text not in ("", SCRATCH)]
     return []
 
 
-def _base(recipe: Recipe, scope: Scope, options: PlanOptions, stage: Stage) -> tuple[Base, Platform]:
+def _base(
+    recipe: Recipe, scope: Scope, options: PlanOptions, stage: Stage
+) -> tuple[Base | LocalTree, Platform]:
     from_ = stage.from_
     escape = recipe.directives.escape
     name = scope.expand(from_.image, escape)
@@ -281,16 +329,51 @@ def _base(recipe: Recipe, scope: Scope, options: PlanOptions, stage: Stage) -> t
             span=from_.span,
             hint="give the ARG a default, or set it with --build-arg",
         )
-    platform = options.platform
-    if from_.platform is not None:
-        platform = _platform(scope.expand(from_.platform, escape), from_.platform.span) or platform
+    platform = _stage_platform(recipe, scope, options, stage)
     if name == "scratch":
         return Scratch(), platform
     # By name only, and of two the later one: as BuildKit has it.
     for earlier in reversed(recipe.stages[: stage.index]):
         if earlier.name == name.lower():
             return StageBase(earlier.index), platform
+    context = find(options.contexts, name)
+    if context is not None:
+        return _named(recipe, context, platform, from_.span)
     return image_or_recipe(name, platform, _transport_options(from_, scope, escape), from_.span), platform
+
+
+def _stage_platform(recipe: Recipe, scope: Scope, options: PlanOptions, stage: Stage) -> Platform:
+    word = stage.from_.platform
+    found = None if word is None else _platform(scope.expand(word, recipe.directives.escape), word.span)
+    return found or options.platform
+
+
+def _named(
+    recipe: Recipe, context: NamedContext, platform: Platform, span: Span
+) -> tuple[Base | LocalTree, Platform]:
+    """Return what a named context is to a stage for `platform`, or to a COPY in it."""
+    if isinstance(context, NamedStage):
+        return StageBase(_find_stage(recipe, context.stage)), platform
+    if isinstance(context, LocalTree):
+        return context, platform
+    return replace(context, platform=platform, span=span), platform
+
+
+def _files_step(outlined: OutlinedStage, tree: LocalTree) -> CopyStep:
+    """Return the step that lets a stage stand on a directory: it has its files."""
+    text = f"FROM {tree.name}"
+    return CopyStep(
+        span=outlined.stage.from_.span,
+        text=text,
+        created_by=f"{text} # pybuild",
+        tree=tree,
+        sources=(".",),
+        documents=(),
+        dest="/",
+        into_directory=True,
+        chown="",
+        chmod="",
+    )
 
 
 def _platform(text: str, span: Span) -> Platform | None:
@@ -327,7 +410,7 @@ def _transport_options(from_: From, scope: Scope, escape: str) -> tuple[tuple[st
     return tuple(given)
 
 
-def _tree(recipe: Recipe, stage: Stage, name: Word, platform: Platform) -> Tree:
+def _tree(recipe: Recipe, options: PlanOptions, stage: Stage, name: Word, platform: Platform) -> Tree:
     """Return what `from=name` of a COPY or a mount in `stage` reads from."""
     found = find_stage(recipe.stages, name.text)
     if found is stage:
@@ -335,11 +418,18 @@ def _tree(recipe: Recipe, stage: Stage, name: Word, platform: Platform) -> Tree:
             f"from={name.text}: a stage cannot copy from itself", code="stage/cycle", span=name.span
         )
     if found is not None:
-        return StageBase(found.index)
+        context = find(options.contexts, found.name) if found.name else None
+        # A directory in place of the stage need not become a layer first.
+        return context if isinstance(context, LocalTree) else StageBase(found.index)
     if name.text.isdecimal():
         raise PlanError(
             f"from={name.text}: there is no stage {name.text}", code="stage/unknown", span=name.span
         )
+    context = find(options.contexts, name.text)
+    if context is not None:
+        named, _ = _named(recipe, context, platform, name.span)
+        if not isinstance(named, Scratch):
+            return named
     return image_or_recipe(name.text, platform, (), name.span)
 
 

@@ -17,8 +17,9 @@ from builder.explain import why
 from builder.keys import StepKey, check_key, copy_key, exec_key, workdir_key
 from builder.plan import PlanOptions, plan, settle
 from builder.recipes import RecipeLoader
-from builder.sources import Sources
+from builder.sources import EMPTY, Sources
 from builder.stepcache import StepLine
+from builder.stepmounts import mounted_parts
 from builder.steps import (
     Base,
     ConfigStep,
@@ -37,7 +38,9 @@ from builder.steps import (
 from cache.records import decode_parts
 
 if TYPE_CHECKING:
+    from builder.keys import Part
     from builder.planning_store import ReadOnlyStore
+    from builder.remotes.address import Address
     from builder.tree import Tree
     from cache.oci.digest import ChainID
     from cache.oci.platform import Platform
@@ -55,8 +58,8 @@ _COMPARED = 10
 @dataclass(frozen=True, slots=True)
 class StepForecast:
     """A step. `key` is "" where it cannot be known; `seconds` is what it took when it ran, `size` its layer's
-    bytes, both 0 unless it is cached. `reads` names the stage or image that a COPY reads from, `reads_id` is
-    the id of that stage."""
+    bytes, both 0 unless it is cached. `reads` names the stages and images that a COPY, or mounts, read from;
+    `reads_ids` are the ids of the stages among them."""
 
     text: str
     file: str
@@ -67,7 +70,7 @@ class StepForecast:
     seconds: float = 0.0
     size: int = 0
     reads: str = ""
-    reads_id: str = ""
+    reads_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +167,8 @@ class Planning:
         if isinstance(base, RecipeBase):
             path = os.path.normpath(os.path.join(os.path.dirname(recipe), base.path))
             _refuse_cycle(os.path.realpath(path), above, base.span)
-            options = PlanOptions(base.platform, self._options.build_platform, target=base.target)
+            top = self._options
+            options = PlanOptions(base.platform, top.build_platform, target=base.target, asked=top.asked)
             return self._recipe(path, os.path.dirname(path) or ".", options, above)
         if self._store is not None and not self._pull:
             from builder.planning_bases import find_base
@@ -191,8 +195,7 @@ class Planning:
         run = _StagePlanning(self._store, recipe, stage, below, bases, sources, no_cache=self._no_cache)
         steps = run.run()
         identity = names[stage.index]
-        trees = [step.tree for step in stage.steps if isinstance(step, CopyStep)]
-        states = [below, *(bases[tree] for tree in trees if not isinstance(tree, Directory))]
+        states = [below, *(bases[tree] for step in stage.steps for tree in _trees(step))]
         needs = [state.stage for state in states if state.stage]
         self._stages.append(
             StageForecast(
@@ -241,8 +244,10 @@ class _StagePlanning:
         told = StepForecast(step.text, step.span.file, step.span.line, "config")
         if isinstance(step, ConfigStep):
             return told
-        if isinstance(step, CopyStep) and not isinstance(step.tree, Directory):
-            told = replace(told, reads=self._name(step.tree), reads_id=self._trees[step.tree].stage)
+        trees = _trees(step)
+        if trees:
+            names = ", ".join(dict.fromkeys(map(self._name, trees)))
+            told = replace(told, reads=names, reads_ids=tuple(self._trees[tree].stage for tree in trees))
         keyword = step.text.partition(" ")[0]
         ordinal = self._ordinals[keyword] = self._ordinals.get(keyword, -1) + 1
         line = StepLine(0, keyword, os.path.basename(self._recipe), self._stage.name, ordinal)
@@ -290,7 +295,7 @@ class _StagePlanning:
         """Return the key of a step on the state below it; or why it cannot be known."""
         below = self.state.chain_id
         if isinstance(step, ExecStep):
-            return exec_key(step, below, self._platform)
+            return self._exec_key(step, below)
         if isinstance(step, WorkdirStep):
             return workdir_key(step, below)
         if isinstance(step, TestStep):
@@ -300,20 +305,38 @@ class _StagePlanning:
             return check_key(step, below, self._platform, suite)
         assert self._sources is not None
         if isinstance(step.tree, Directory):
-            return copy_key(step, below, self._sources.parts(step, None))
-        tree = self._trees[step.tree]
-        if not tree.known:
-            return (
-                "the base that it copies from is not in the store"
-                if tree.outcome == "unknown"
-                else ("what it copies comes of a step that would run")
-            )
-        if tree.chain_id is None:
-            return "the stage that it copies from is empty"
+            try:
+                return copy_key(step, below, self._sources.parts(step, None))
+            except _NotLookedAt:
+                return "nobody has looked yet at what it adds"
+        why_not = self._unknown(step.tree, "copies")
+        if why_not:
+            return why_not
         try:
-            return copy_key(step, below, self._sources.parts(step, tree.chain_id))
+            return copy_key(step, below, self._sources.parts(step, self._trees[step.tree].chain_id or EMPTY))
         except _NotLookedAt:
             return "nobody has looked yet at what it copies"
+
+    def _exec_key(self, step: ExecStep, below: ChainID | None) -> StepKey | str:
+        assert self._sources is not None
+        for tree in step.trees:
+            why_not = self._unknown(tree, "mounts")
+            if why_not:
+                return why_not
+        try:
+            mounted = mounted_parts(step, self._sources, lambda tree: self._trees[tree].chain_id or EMPTY)
+        except _NotLookedAt:
+            return "nobody has looked yet at what it mounts"
+        return exec_key(step, below, self._platform, mounted)
+
+    def _unknown(self, base: Base, verb: str) -> str:
+        """Return why it is not known what a step copies or mounts from, "" if it is."""
+        tree = self._trees[base]
+        if tree.known:
+            return ""
+        if tree.outcome == "unknown":
+            return f"the base that it {verb} from is not in the store"
+        return f"what it {verb} comes of a step that would run"
 
     def _record(self, key: str) -> Record | None:
         assert self._store is not None
@@ -335,16 +358,30 @@ class _StagePlanning:
         return None if known is None else decode_parts(known)
 
 
+def _trees(step: Step) -> tuple[Base, ...]:
+    """Return the stages and images that a step copies or mounts from."""
+    if isinstance(step, CopyStep):
+        return () if isinstance(step.tree, Directory) else (step.tree,)
+    return step.trees if isinstance(step, ExecStep) else ()
+
+
 class _NotLookedAt(Exception):
-    """What a root filesystem holds is not known, and to look at it takes a mount."""
+    """What a root filesystem holds is not known, and to look at it takes a mount; or it is elsewhere, and to
+    look at it takes a network."""
 
 
 class _Sources(Sources):
-    """What COPYs read, as far as it can be told without a mount: the context, and what builds before have
-    found in stages and images."""
+    """What COPYs read, as far as it can be told without a mount and a network: the context, and what builds
+    before have found in stages and images, and elsewhere."""
 
     def stage(self, chain_id: ChainID) -> Tree:
         raise _NotLookedAt
+
+    def remote_part(self, address: Address, keep_git_dir: bool) -> Part:
+        known = self.added.known_part(address, keep_git_dir)
+        if known is None:
+            raise _NotLookedAt
+        return known
 
 
 def describe(base: Base, names: Mapping[int, str]) -> str:

@@ -130,7 +130,7 @@ def _reader(stage: StageForecast, number: int, need: str) -> str:
     """Return the node of a stage that needs another one: its FROM, or the first step that copies from it."""
     if stage.base_id != need:
         for at, step in enumerate(_real(stage), 1):
-            if step.reads_id == need:
+            if need in step.reads_ids:
                 return f"s{number}_{at}"
     return f"s{number}_0"
 

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from builder.errors import PlanError
+from builder.runmounts import mounts
 from builder.scope import PROXY_ARGUMENTS
 from builder.stagestate import StageState, line_of
-from builder.steps import ExecStep, TestStep
+from builder.steps import Asked, ExecStep, TestStep
 from grammar import ast
+
+INSECURE = "security.insecure"
+"""What --allow has to say before a command may have every privilege."""
 
 
 def argv_of(state: StageState, command: ast.Command) -> tuple[str, ...]:
@@ -24,13 +28,15 @@ def script_of(command: ast.Command) -> bytes | None:
 
 
 def run(state: StageState, instruction: ast.Run) -> None:
-    """RUN. Raises PlanError."""
-    if instruction.mounts:
+    """RUN. Raises PlanError, RecipeError."""
+    insecure = instruction.security == "insecure"
+    if insecure and INSECURE not in state.asked.allowed:
         raise PlanError(
-            "RUN --mount is not supported by this version", code="recipe/unsupported", span=instruction.span
+            "RUN --security=insecure is not allowed",
+            code="run/insecure",
+            hint=f"if you trust the recipe with this host, allow it: --allow {INSECURE}",
+            span=instruction.span,
         )
-    if instruction.security == "insecure":
-        raise PlanError("RUN --security=insecure is not allowed", code="run/insecure", span=instruction.span)
     argv = argv_of(state, instruction.command)
     if not argv:
         raise PlanError("RUN: the command is empty", code="run/empty", span=instruction.span)
@@ -45,11 +51,21 @@ def run(state: StageState, instruction: ast.Run) -> None:
             env=tuple(state.scope.values.items()),
             user=state.config.user,
             workdir=state.workdir,
-            network="none" if instruction.network == "none" else "host",
+            network=_network(instruction.network, state.asked),
             proxies=tuple((k, v) for k, v in state.arguments.items() if k in PROXY_ARGUMENTS),
             script=script_of(instruction.command),
+            mounts=mounts(state, instruction) if instruction.mounts else (),
+            security="insecure" if insecure else "",
+            extra_hosts=state.asked.extra_hosts,
+            rlimits=state.asked.rlimits,
+            shm_size=state.asked.shm_size,
         )
     )
+
+
+def _network(given: str | None, asked: Asked) -> str:
+    """Return the network of a RUN: what it says itself, else what the command line says, else the host's."""
+    return "none" if given == "none" or (given in (None, "default") and asked.network == "none") else "host"
 
 
 def test(state: StageState, instruction: ast.Test) -> None:
@@ -66,5 +82,9 @@ def test(state: StageState, instruction: ast.Test) -> None:
             argv=argv_of(state, command) if command else (),
             script=script_of(command) if command else None,
             suite=suite,
+            network="none" if state.asked.network == "none" else "",
+            extra_hosts=state.asked.extra_hosts,
+            rlimits=state.asked.rlimits,
+            shm_size=state.asked.shm_size,
         )
     )

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from typing import TYPE_CHECKING
 
-from builder.errors import UsageError
+from builder.errors import PlanError, UsageError
 from builder.fingerprint import FileDigests, Fingerprint, fingerprint
 from builder.keys import VERSION, Part
 from builder.patterns import IgnoreRules, read_ignore_file
 from builder.steps import ContextTree, CopyStep, Directory
-from builder.tree import Entry, Tree
+from builder.tree import Entry, Selection, Tree
 from cache.oci.digest import ChainID
 from cache.records import encode_parts
 
 if TYPE_CHECKING:
     from builder.placement import Source
+    from builder.remotes.added import Added
+    from builder.remotes.address import Address
+    from builder.remotes.fetching import Remotes
     from builder.steps import Tree as StepTree
     from cache.scratch import Staging
     from cache.store import Store
@@ -29,15 +33,23 @@ EMPTY = ChainID("")
 class Sources:
     """The trees that the COPYs of one recipe read. Close it to release their mounts and descriptors."""
 
-    def __init__(self, store: Store, context: str, recipe: str, *, origin: str = "") -> None:
-        """`origin` says where a context came from that is no directory of this machine's."""
+    def __init__(
+        self, store: Store, context: str, recipe: str, *, origin: str = "", remotes: Remotes | None = None
+    ) -> None:
+        """`origin` says where a context came from that is no directory of this machine's. `remotes` fetches
+        what is elsewhere.
+        """
         self._store = store
+        self._remotes = remotes
+        self._added: Added | None = None
         self._origin = origin
         self._directory = context
         self._recipe = recipe
         self._opened: dict[Directory, tuple[Tree, FileDigests]] = {}
         self._stages: dict[ChainID, Tree] = {}
         self._archives: list[Tree] = []
+        self._views: dict[tuple[Directory, str], str] = {}
+        self._stagings: list[Staging] = []
 
     def looked_at(self) -> dict[str, Entry | None]:
         """Return every path of the context, and of the directories that have names, that an answer depends
@@ -60,9 +72,15 @@ class Sources:
             digests.save()
         for tree in (*(t for t, _ in self._opened.values()), *self._stages.values(), *self._archives):
             tree.close()
+        for staging in self._stagings:
+            staging.discard()
+        if self._added is not None:
+            self._added.close()
         self._opened = {}
         self._stages = {}
         self._archives = []
+        self._views = {}
+        self._stagings = []
 
     @property
     def context(self) -> Tree:
@@ -116,27 +134,106 @@ class Sources:
         """Return the key parts of what `step` copies: for each source, a digest. `chain_id`: of the stage
         it reads from, None if that is a directory.
         """
-        parts = [(source, self._digest(step.tree, source, chain_id)) for source in step.sources]
+        elsewhere = dict(step.remote)
+        parts = [
+            self.remote_part(elsewhere[index], step.keep_git_dir)
+            if index in elsewhere
+            else (source, self._digest(step.tree, source, chain_id))
+            for index, source in enumerate(step.sources)
+        ]
         return (*parts, *((f"<<{name}", _document_digest(data)) for name, data in step.documents))
+
+    def remote_part(self, address: Address, keep_git_dir: bool) -> Part:
+        """Return the key part of something elsewhere, fetched as far as that takes it. Raises FetchError."""
+        return self.added.part(address, keep_git_dir)
+
+    @property
+    def added(self) -> Added:
+        """What ADD takes from elsewhere."""
+        if self._added is None:
+            from builder.remotes.added import Added
+            from builder.remotes.fetching import Remotes
+
+            remotes = self._remotes or Remotes(self._store, lambda event: None)
+            self._added = Added(self._store, remotes, self._remember)
+        return self._added
 
     def select(self, step: CopyStep, chain_id: ChainID | None, staging: Staging) -> list[Source]:
         """Return what `step` reads, source by source. Archives that ADD unpacks are unpacked below
         `staging`.
         """
-        from builder.archive import is_archive, unpack_archive
-        from builder.placement import Source
-
         tree = self._tree(step.tree, chain_id)
         # Who owns a file in the context is nobody in the image.
         owner = (0, 0) if chain_id is None else None
         found: list[Source] = []
-        for selection in (each for source in step.sources for each in tree.select(source)):
+        elsewhere = dict(step.remote)
+        for index, source in enumerate(step.sources):
+            if index in elsewhere:
+                found.append(self.added.source(elsewhere[index], step, staging, len(found)))
+                continue
+            self._select(step, tree, source, owner, staging, found)
+        return found
+
+    def _select(
+        self,
+        step: CopyStep,
+        tree: Tree,
+        source: str,
+        owner: tuple[int, int] | None,
+        staging: Staging,
+        found: list[Source],
+    ) -> None:
+        """Append what one source of `step` stands for in `tree`."""
+        from builder.archive import is_archive, unpack_archive
+        from builder.placement import Source
+
+        for selection in tree.select(source):
             if step.unpack and is_archive(tree, selection):
                 unpacked = unpack_archive(tree, selection, staging, len(found))
                 self._archives.append(unpacked)
                 found.append(Source(unpacked, unpacked.select("."), unpacked=True))
             else:
                 found.append(Source(tree, (selection,), owner))
+
+    def mounted(self, which: StepTree, source: str, chain_id: ChainID | None) -> str:
+        """Return the digest of what a mount of `source`, an absolute path, shows: the digest of files, the
+        mode of a directory, its owner. Of a whole stage or image it is the ChainID: nothing has to be read.
+
+        Raises PlanError if it is not there.
+        """
+        if chain_id is not None and source == "/":
+            return chain_id or "nothing"
+        key = json.dumps([VERSION, chain_id, source])
+        known = self._store.memo.get("mounted", key) if chain_id is not None else None
+        if known is not None:
+            return known.decode()
+        digest = self._digest(which, literal(source), chain_id)
+        top = self.shown(which, source, chain_id)[1].entries[0]
+        if stat.S_ISDIR(top.mode) and top.path:  # the context's own mode is that of a checkout
+            digest += f" {stat.S_IMODE(top.mode):o}"
+            digest += f" {top.uid}:{top.gid}" if chain_id is not None else ""
+        if chain_id is not None:
+            self._store.memo.put("mounted", key, digest.encode())
+        return digest
+
+    def shown(self, which: StepTree, source: str, chain_id: ChainID | None) -> tuple[Tree, Selection]:
+        """Return what a mount of `source` shows. Raises PlanError if it is not there."""
+        tree = self._tree(which, chain_id)
+        found = tree.select(literal(source))
+        if not found:
+            raise PlanError(f"{source!r} is not in {tree.name}", code="copy/missing")
+        return tree, found[0]
+
+    def view(self, which: Directory, source: str) -> str:
+        """Return the path of a copy of what a mount of `source` shows, which is kept until `close`."""
+        found = self._views.get((which, source))
+        if found is None:
+            from builder.views import make_view
+
+            staging = self._store.stage()
+            self._stagings.append(staging)
+            found = make_view(*self.shown(which, source, None), (0, 0), staging.upper)
+            self._views[which, source] = found
         return found
 
     def _tree(self, which: StepTree, chain_id: ChainID | None) -> Tree:
@@ -165,6 +262,13 @@ class Sources:
         if self._store.memo.get("files", found.digest) is None:
             self._store.memo.put("files", found.digest, encode_parts(found.files))
         return found.digest
+
+
+def literal(path: str) -> str:
+    """Return the pattern that matches `path` and nothing else."""
+    from builder.patterns import has_wildcard
+
+    return re.sub(r"([\\*?\[])", r"\\\1", path) if has_wildcard(path) else path
 
 
 def open_context(directory: str, recipe: str, origin: str = "") -> Tree:

@@ -6,8 +6,10 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from builder.asked import with_asked
 from builder.chmod import parse_chmod
 from builder.errors import BuildError, StepFailed
 from builder.events import Emit, StageFinished, StageStarted, StepFinished, StepOutput, StepStarted
@@ -15,6 +17,7 @@ from builder.image import HistoryEntry, assemble
 from builder.keys import StepKey, check_key, copy_key, exec_key, workdir_key
 from builder.sources import EMPTY
 from builder.stepcache import StepCache, StepLine
+from builder.stepmounts import StepMounts, mounted_parts
 from builder.steps import (
     Base,
     ConfigStep,
@@ -29,8 +32,12 @@ from builder.steps import (
 )
 
 if TYPE_CHECKING:
-    from builder.executor import ExecRequest, Executor, Stream
+    from contextlib import AbstractContextManager
+
+    from builder.executor import ExecRequest, Executor, Output
+    from builder.secrets import Secrets
     from builder.sources import Sources
+    from builder.ssh import Agents
     from cache.oci.digest import ChainID, DiffID
     from cache.oci.spec import ImageConfig
     from cache.records import Record
@@ -60,6 +67,8 @@ class Surroundings:
     epoch: int | None
     host_ca: bool
     numbers: Callable[[], int]
+    secrets: Secrets
+    agents: Agents
 
 
 class StageRun:
@@ -149,12 +158,12 @@ class StageRun:
         self, step: ExecStep | CopyStep | WorkdirStep, line: StepLine
     ) -> tuple[StepKey, Callable[[Staging], None]]:
         if isinstance(step, ExecStep):
-            return exec_key(step, self._chain_id, self._platform), lambda staging: self._exec(
-                step, line, staging
-            )
+            mounted = mounted_parts(step, self._sources, self._chain_of) if step.mounts else ()
+            key = exec_key(step, self._chain_id, self._platform, mounted)
+            return key, lambda staging: self._exec(step, line, staging)
         if isinstance(step, WorkdirStep):
             return workdir_key(step, self._chain_id), lambda staging: self._workdir(step, staging)
-        tree = None if isinstance(step.tree, Directory) else self._trees[step.tree].chain_id or EMPTY
+        tree = None if isinstance(step.tree, Directory) else self._chain_of(step.tree)
         parts = self._sources.parts(step, tree)
         return copy_key(step, self._chain_id, parts), lambda staging: self._copy(step, tree, staging)
 
@@ -170,12 +179,23 @@ class StageRun:
             user=step.user,
             workdir=step.workdir,
             network="none" if step.network == "none" else "host",
+            privileged=step.security == "insecure",
         )
+        request = with_asked(request, step)
         if self._around.host_ca:
             from builder.hostca import with_host_ca
 
             request = with_host_ca(request)
-        self._execute(request, step.script, line, step.text)
+        if not step.mounts:
+            self._execute(request, step.script, line, step.text)
+            return
+        around = self._around
+        waiting = partial(around.cache.waiting_for_mount, line)
+        mounts = StepMounts(
+            around.store, self._sources, around.secrets, around.agents, self._chain_of, waiting
+        )
+        with mounts.lent(step, request) as complete:
+            self._execute(complete, step.script, line, step.text)
 
     def _test(self, step: TestStep, line: StepLine) -> None:
         from builder.testing import run_suite, suite_digest
@@ -185,7 +205,8 @@ class StageRun:
 
         def work(staging: Staging) -> None:
             if step.suite:
-                run_suite(step.span.file, step, self._lower(), staging, self._output(line))
+                with self._output(line) as output:
+                    run_suite(step.span.file, step, self._lower(), staging, output)
             else:
                 self._exec_test(step, line, staging)
 
@@ -205,8 +226,9 @@ class StageRun:
             env=self._with_epoch(tuple(env.items())),
             user=step.config.user,
             workdir=step.config.working_dir or "/",
+            network="none" if step.network else "host",
         )
-        self._execute(request, step.script, line, step.name or step.text)
+        self._execute(with_asked(request, step), step.script, line, step.name or step.text)
 
     def _execute(self, request: ExecRequest, script: bytes | None, line: StepLine, what: str) -> None:
         if script is not None:
@@ -215,7 +237,8 @@ class StageRun:
             path = "/dev/pipes/script"
             mount = Mount("file", path, read_only=True, mode=0o755, data=script)
             request = replace(request, argv=(path,), mounts=(*request.mounts, mount))
-        result = self._around.executor().run(request, self._output(line))
+        with self._output(line) as output:
+            result = self._around.executor().run(request, output)
         if result.status:
             noun = "the test" if line.keyword == "TEST" else "the command"
             raise StepFailed(
@@ -248,9 +271,16 @@ class StageRun:
     def _lower(self) -> tuple[str, ...]:
         return self._around.store.layers.lowerdirs(self._chain_id) if self._chain_id else ()
 
-    def _output(self, line: StepLine) -> Callable[[Stream, bytes], None]:
+    def _output(self, line: StepLine) -> AbstractContextManager[Output]:
+        """Return where the step's output goes: on, with secrets masked."""
+        from builder.masking import masked
+
         emit = self._around.emit
-        return lambda stream, data: emit(StepOutput(line.number, stream, data))
+        mask = self._around.secrets.learn()
+        return masked(mask, lambda stream, data: emit(StepOutput(line.number, stream, data)))
+
+    def _chain_of(self, tree: Base) -> ChainID:
+        return self._trees[tree].chain_id or EMPTY
 
     def _with_epoch(self, env: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
         epoch = self._around.epoch

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from builder.scope import DEFAULT_PATH, Scope, split_variable
-from builder.steps import ConfigStep, Step, Tree
+from builder.steps import Asked, ConfigStep, Step, Tree
 from cache.oci.platform import Platform
 from cache.oci.spec import ContainerConfig, ImageConfig
 from grammar import ast

@@ -111,6 +111,11 @@ class StepCache:
         self._finished(line, "cached", record, time.monotonic() - started, reason)
         return record
 
+    def waiting_for_mount(self, line: StepLine, mount_id: str) -> None:
+        """Tell that a step waits until another one lets go of a cache mount."""
+        message = f"step {line.number}: the cache mount {mount_id} is in use elsewhere; waiting"
+        self._emit(Notice("info", "step/waiting", message))
+
     def _waiting(self, line: StepLine, waited: list[bool]) -> None:
         waited.append(True)
         self._emit(

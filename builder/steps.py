@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from builder.remotes.address import Address
 from cache.oci.platform import Platform
 from cache.oci.spec import ContainerConfig, ImageConfig
 from grammar.source import Span
@@ -69,11 +70,91 @@ Tree = Directory | StageBase | ImageBase | RecipeBase
 
 
 @dataclass(frozen=True, slots=True)
+class BindMount:
+    """A file or directory of `tree`. What is written to it, where that is allowed, is thrown away."""
+
+    target: str
+    tree: Tree | Scratch
+    source: str = "/"
+    read_only: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CacheMount:
+    """A directory that is kept from one build to the next. A new one begins with what `tree` has at `source`;
+    without a tree it begins empty, and `source` is the part of it that is mounted. Owner and mode are a new
+    one's, None where they are not given.
+    """
+
+    target: str
+    id: str
+    sharing: str = "shared"
+    tree: Tree | None = None
+    source: str = "/"
+    read_only: bool = False
+    uid: int | None = None
+    gid: int | None = None
+    mode: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TmpfsMount:
+    """An empty directory in memory; `size` in bytes, None for half of the memory."""
+
+    target: str
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SecretMount:
+    """A secret: as a file at `target` ("" for none), as the variable `env` ("" for none), or as both."""
+
+    target: str
+    id: str
+    env: str = ""
+    required: bool = False
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o400
+
+
+@dataclass(frozen=True, slots=True)
+class SshMount:
+    """The socket of an ssh agent."""
+
+    target: str
+    id: str
+    required: bool = False
+    uid: int = 0
+    gid: int = 0
+    mode: int = 0o600
+
+
+StepMount = BindMount | CacheMount | TmpfsMount | SecretMount | SshMount
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line asks for every command that is run, those of the recipes below included.
+
+    `network` is "host" or "none", `allowed` are entitlements (--allow); the others as of ExecRequest.
+    """
+
+    network: str = "host"
+    allowed: tuple[str, ...] = ()
+    extra_hosts: tuple[tuple[str, str], ...] = ()
+    rlimits: tuple[tuple[str, int, int], ...] = ()
+    shm_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ExecStep:
     """RUN: a command in the sandbox, whose changeset becomes a layer.
 
     `env` is complete, in order. `proxies` are the predefined proxy arguments: the command sees them, the key
-    does not. `script`: a heredoc with a `#!` line, which is mounted and executed.
+    does not. `script`: a heredoc with a `#!` line, which is mounted and executed. `mounts` are in the order
+    in which they are mounted. `security` is "insecure" or "". `extra_hosts`, `rlimits` and `shm_size` are
+    what the command line asks for, as of builder.executor.ExecRequest.
     """
 
     span: Span
@@ -93,17 +174,20 @@ class ExecStep:
     shm_size: int | None = None
 
     @property
-    def trees(self) -> tuple[Tree | Scratch, ...]:
-        """What its mounts show, the build context aside."""
+    def trees(self) -> tuple[StageBase | ImageBase | RecipeBase, ...]:
+        """The stages and images that its mounts show."""
         found = [mount.tree for mount in self.mounts if isinstance(mount, BindMount | CacheMount)]
-        return tuple(tree for tree in found if tree is not None and not isinstance(tree, ContextTree))
+        return tuple(tree for tree in found if tree is not None and not isinstance(tree, Directory | Scratch))
 
 
 @dataclass(frozen=True, slots=True)
 class CopyStep:
-    """COPY, or ADD of what is in the context. `dest` is absolute; with `into_directory` it ended in a slash
-    or has to be a directory. `unpack`: files that are archives are unpacked. `link`: it is as if nothing
-    were below; so a symbolic link at the destination is not followed but replaced.
+    """COPY or ADD. `dest` is absolute; with `into_directory` it ended in a slash or has to be a directory.
+    `unpack`: files that are archives are unpacked. `link`: it is as if nothing were below; so a symbolic link
+    at the destination is not followed but replaced.
+
+    `remote` has those of `sources` that are elsewhere, by their place there, where they stand as they may be
+    shown. `unpack_remote`, `keep_git_dir`: what becomes of them.
     """
 
     span: Span
@@ -118,6 +202,9 @@ class CopyStep:
     chmod: str
     unpack: bool = False
     link: bool = False
+    remote: tuple[tuple[int, Address], ...] = ()
+    unpack_remote: bool = False
+    keep_git_dir: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 backend.BACKENDS["pybuild"] = "builder.testinfra.PybuildBackend"
 
+DEFAULT_SHM_SIZE = 64 << 20
+
 _executor: Executor | None = None
 _count = 0
 
@@ -56,6 +58,10 @@ class PybuildBackend(base.BaseBackend):  # type: ignore[misc]
             env=tuple(env.items()),
             user=spec["user"],
             workdir=spec["workdir"],
+            network=spec["network"],
+            extra_hosts=tuple(map(tuple, spec["hosts"])),
+            rlimits=tuple(map(tuple, spec["rlimits"])),
+            shm_size=DEFAULT_SHM_SIZE if spec["shm_size"] is None else spec["shm_size"],
         )
 
 

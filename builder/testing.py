@@ -94,6 +94,10 @@ def run_suite(
         "env": [split_variable(pair) for pair in step.config.env],
         "user": step.config.user,
         "workdir": step.config.working_dir or "/",
+        "network": "none" if step.network else "host",
+        "hosts": step.extra_hosts,
+        "rlimits": step.rlimits,
+        "shm_size": step.shm_size,
     }
     plugins = ("-p", "builder.testinfra", "-p", "testinfra.plugin", "-p", "no:cacheprovider")
     # No plugin that happens to be installed, and no configuration of a project that the suite happens to lie

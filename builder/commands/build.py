@@ -15,6 +15,7 @@ import sys
 import time
 from typing import TYPE_CHECKING
 
+from builder.asked import add_options
 from builder.errors import UsageError
 
 if TYPE_CHECKING:
@@ -121,6 +122,21 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
         "--host-ca", action="store_true", help="let RUN trust the certificates that this host trusts"
     )
     parser.add_argument("--timestamps", metavar="WHEN", help=TIMESTAMPS)
+    parser.add_argument(
+        "--secret",
+        action="append",
+        default=[],
+        metavar="id=NAME[,src=FILE|,env=VARIABLE]",
+        help="what RUN --mount=type=secret,id=NAME may know; may be repeated",
+    )
+    parser.add_argument(
+        "--ssh",
+        action="append",
+        default=[],
+        metavar="NAME[=SOCKET|KEY,...]",
+        help="the agent, or the keys, that RUN --mount=type=ssh may use: default is $SSH_AUTH_SOCK",
+    )
+    add_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
