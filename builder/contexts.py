@@ -12,7 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.errors import FetchError, UsageError
@@ -126,10 +126,11 @@ class _Opening:
     def _check_out(self, remotes: Remotes, address: GitAddress) -> tuple[str, int]:
         from builder.events import Notice
 
-        keep = self._keep_git_dir if address.keep_git_dir is None else address.keep_git_dir
-        commit = remotes.commit(address, keep_git_dir=keep)
+        if address.keep_git_dir is None:
+            address = replace(address, keep_git_dir=self._keep_git_dir)
+        commit = remotes.commit(address)
         self._emit(Notice("info", "context/commit", f"{address.reference} is the commit {commit.id}"))
-        found = remotes.check_out(address, commit, self._target, keep_git_dir=keep)
+        found = remotes.check_out(address, commit, self._target)
         return found.path, found.time
 
     def _download(self, remotes: Remotes, address: HttpAddress) -> str:

@@ -271,15 +271,20 @@ def _split(text: str, code: str) -> SplitResult:
         parts = urlsplit(text)
         host = parts.hostname or ""
         parts.port  # noqa: B018 - raises for what is no port
-    except ValueError as error:
-        raise PlanError(f"{redact(text)} is no URL: {error}", code=code) from None
+    except ValueError:
+        raise PlanError(f"{_hidden(text)} is no URL", code=code) from None
     if (
         _HOST.fullmatch(host) is None
         or re.search(r"[\0-\x20\x7f]", text)
         or (parts.username or "").startswith("-")
     ):
-        raise PlanError(f"{redact(text)!r} is no URL", code=code)
+        raise PlanError(f"{_hidden(text)!r} is no URL", code=code)
     return parts
+
+
+def _hidden(text: str) -> str:
+    # Where a URL's parts end is not known if it is none: a password may be anywhere before the last @.
+    return re.sub(r"://\S*@", f"://{HIDDEN}@", text)
 
 
 def _refuse(text: str, why: str, hint: str | None = None) -> NoReturn:

@@ -113,7 +113,7 @@ class Remotes:
         seen = self._store.receipts.get(_checked(address)) if is_commit(address.checksum) else None
         return None if seen is None else Commit(*seen.decode().split(" "))
 
-    def commit(self, address: GitAddress, *, keep_git_dir: bool = False) -> Commit:
+    def commit(self, address: GitAddress) -> Commit:
         """Return the commit that `address` names, which is asked for unless it is known. Raises FetchError,
         HostError."""
         from builder.remotes.git_repository import check
@@ -125,14 +125,13 @@ class Remotes:
         pin = " ".join(filter(None, (found.id, found.ref, found.tag)))
         if is_commit(address.checksum) and not is_commit(address.ref):
             self._store.receipts.put(_checked(address), pin.encode())
-        self._note(Fetched("git", address.reference, pin if keep_git_dir else found.id, bool(address.commit)))
+        told = pin if address.keep_git_dir else found.id
+        self._note(Fetched("git", address.reference, told, bool(address.commit)))
         return found
 
-    def check_out(
-        self, address: GitAddress, commit: Commit, directory: str, *, keep_git_dir: bool = False
-    ) -> Checkout:
+    def check_out(self, address: GitAddress, commit: Commit, directory: str) -> Checkout:
         """Check out `commit` below the empty `directory`. Raises FetchError, HostError."""
-        return self._repositories()[1].check_out(address, commit, directory, keep_git_dir=keep_git_dir)
+        return self._repositories()[1].check_out(address, commit, directory)
 
     def close(self) -> None:
         """Let go of connections."""

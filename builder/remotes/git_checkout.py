@@ -48,11 +48,9 @@ class Checkouts:
         self._repositories = repositories
         self._git = git
 
-    def check_out(
-        self, address: GitAddress, commit: Commit, directory: str, *, keep_git_dir: bool
-    ) -> Checkout:
-        """Check out what `address` names of `commit` below the empty `directory`. `keep_git_dir` counts for a
-        whole repository only, as with BuildKit.
+    def check_out(self, address: GitAddress, commit: Commit, directory: str) -> Checkout:
+        """Check out what `address` names of `commit` below the empty `directory`. As with BuildKit, `.git` is
+        kept of a whole repository only.
 
         Raises FetchError (git/checkout, git/subdir, git/submodule, and those of fetching), HostError.
         """
@@ -61,7 +59,7 @@ class Checkouts:
         time = self._one(address, commit, tree, f"{directory}/index", 0)
         path = _subdirectory(address, tree)
         _make_plain(path, time)
-        if keep_git_dir and not address.subdir:
+        if address.keep_git_dir and not address.subdir:
             from builder.remotes.git_directory import write_git_directory
 
             with self._repositories.repository(address, commit) as repository:
