@@ -3,41 +3,87 @@
 from __future__ import annotations
 
 import posixpath
-import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.chmod import parse_chmod
 from builder.errors import PlanError
+from builder.remotes.address import GitAddress, parse_address, redact, with_checksum
 from builder.stagestate import StageState, absolute, line_of
 from builder.steps import ContextTree, CopyStep, Tree
 from grammar import ast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
+
+    from builder.remotes.address import Address
 
 
 def add(state: StageState, instruction: ast.Add) -> None:
     """ADD. Raises PlanError."""
-    _refuse(instruction, {"--checksum": instruction.checksum, "--keep-git-dir": instruction.keep_git_dir})
-    for word in instruction.sources:
-        source = state.expand(word)
-        if _REMOTE.match(source):
-            raise PlanError(
-                f"ADD {source}: this version adds nothing from the network",
-                code="recipe/unsupported",
-                span=word.span,
-                hint="RUN curl or git, and have it check a digest",
-            )
     _copy(state, instruction, ContextTree())
 
 
 def copy(state: StageState, instruction: ast.Copy) -> None:
     """COPY. Raises PlanError."""
     from_ = instruction.from_
+    if from_ is None:
+        for word, source in zip(instruction.sources, _expanded(state, instruction), strict=True):
+            if _address(source, word) is not None:
+                raise PlanError(
+                    f"COPY {redact(source)}: COPY takes nothing from elsewhere",
+                    code="copy/url",
+                    span=word.span,
+                    hint="ADD does",
+                )
     _copy(state, instruction, ContextTree() if from_ is None else state.trees[from_.text])
 
 
-_REMOTE = re.compile(r"(https?|git|ssh)://|git@|github\.com/", re.IGNORECASE)
+def _expanded(state: StageState, instruction: ast.Copy | ast.Add) -> tuple[str, ...]:
+    return tuple(state.expand(word) for word in instruction.sources)
+
+
+def _address(source: str, word: ast.Word) -> Address | None:
+    """Return what a source means that is elsewhere, None for one that is not. Raises PlanError."""
+    if "@" not in source and "://" not in source:
+        return None
+    try:
+        return parse_address(source)
+    except PlanError as error:
+        error.span = word.span
+        raise
+
+
+def _remote(
+    state: StageState, instruction: ast.Add, sources: Sequence[str]
+) -> tuple[tuple[int, Address], ...]:
+    """Return what of an ADD is elsewhere, as CopyStep has it. Raises PlanError."""
+    found = [
+        (index, address)
+        for index, (word, source) in enumerate(zip(instruction.sources, sources, strict=True))
+        if (address := _address(source, word)) is not None
+    ]
+    if instruction.checksum is not None:
+        checksum = state.expand(instruction.checksum)
+        if len(sources) + len(instruction.heredocs) != 1 or not found:
+            raise PlanError(
+                "ADD --checksum is for one URL or git repository alone",
+                code="add/checksum",
+                span=instruction.span,
+            )
+        _at(instruction, lambda: found.append((0, with_checksum(found.pop()[1], checksum))))
+    return tuple((index, _kept(address, instruction)) for index, address in found)
+
+
+def _kept(address: Address, instruction: ast.Add) -> Address:
+    """Return the address with what --keep-git-dir says."""
+    if not instruction.keep_git_dir or not isinstance(address, GitAddress):
+        return address
+    if address.keep_git_dir is False:
+        raise PlanError(
+            "--keep-git-dir, and a URL that says the opposite", code="git/url", span=instruction.span
+        )
+    return replace(address, keep_git_dir=True)
 
 
 def _refuse(instruction: ast.Copy | ast.Add, flags: Mapping[str, object]) -> None:
@@ -58,7 +104,11 @@ def _copy(state: StageState, instruction: ast.Copy | ast.Add, tree: Tree) -> Non
     if chmod:
         _at(instruction, lambda: parse_chmod(chmod))
     dest = state.expand(instruction.dest)
-    sources = tuple(state.expand(word) for word in instruction.sources)
+    sources = _expanded(state, instruction)
+    remote = _remote(state, instruction, sources) if isinstance(instruction, ast.Add) else ()
+    for index, _ in remote:
+        # As it may be shown: in the history, in errors, in records.
+        sources = (*sources[:index], redact(sources[index]), *sources[index + 1 :])
     documents = tuple((doc.name, _document(state, doc)) for doc in instruction.heredocs)
     into = dest in ("", ".", "..") or dest.endswith(("/", "/.", "/.."))
     if len(sources) + len(documents) > 1 and not into:
@@ -82,7 +132,7 @@ def _copy(state: StageState, instruction: ast.Copy | ast.Add, tree: Tree) -> Non
     state.steps.append(
         CopyStep(
             span=instruction.span,
-            text=line_of(instruction),
+            text=redact(line_of(instruction)),
             created_by=f"{keyword} {shown} # pybuild",
             tree=tree,
             sources=sources,
@@ -93,6 +143,8 @@ def _copy(state: StageState, instruction: ast.Copy | ast.Add, tree: Tree) -> Non
             chmod=chmod,
             link=instruction.link,
             unpack=isinstance(instruction, ast.Add) and instruction.unpack is not False,
+            remote=remote,
+            unpack_remote=isinstance(instruction, ast.Add) and bool(instruction.unpack and remote),
         )
     )
 

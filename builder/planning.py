@@ -377,8 +377,8 @@ class _Sources(Sources):
     def stage(self, chain_id: ChainID) -> Tree:
         raise _NotLookedAt
 
-    def remote_part(self, address: Address, keep_git_dir: bool) -> Part:
-        known = self.added.known_part(address, keep_git_dir)
+    def remote_part(self, address: Address) -> Part:
+        known = self.added.known_part(address)
         if known is None:
             raise _NotLookedAt
         return known

@@ -136,16 +136,16 @@ class Sources:
         """
         elsewhere = dict(step.remote)
         parts = [
-            self.remote_part(elsewhere[index], step.keep_git_dir)
+            self.remote_part(elsewhere[index])
             if index in elsewhere
             else (source, self._digest(step.tree, source, chain_id))
             for index, source in enumerate(step.sources)
         ]
         return (*parts, *((f"<<{name}", _document_digest(data)) for name, data in step.documents))
 
-    def remote_part(self, address: Address, keep_git_dir: bool) -> Part:
+    def remote_part(self, address: Address) -> Part:
         """Return the key part of something elsewhere, fetched as far as that takes it. Raises FetchError."""
-        return self.added.part(address, keep_git_dir)
+        return self.added.part(address)
 
     @property
     def added(self) -> Added:

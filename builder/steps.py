@@ -187,7 +187,7 @@ class CopyStep:
     at the destination is not followed but replaced.
 
     `remote` has those of `sources` that are elsewhere, by their place there, where they stand as they may be
-    shown. `unpack_remote`, `keep_git_dir`: what becomes of them.
+    shown. `unpack_remote`: they are unpacked, too.
     """
 
     span: Span
@@ -204,7 +204,6 @@ class CopyStep:
     link: bool = False
     remote: tuple[tuple[int, Address], ...] = ()
     unpack_remote: bool = False
-    keep_git_dir: bool = False
 
 
 @dataclass(frozen=True, slots=True)
