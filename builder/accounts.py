@@ -8,6 +8,7 @@ import os
 import stat
 
 from builder import linux
+from builder.errors import StepFailed
 from builder.users import identify
 
 _MAX_BYTES = 16 << 20
@@ -22,9 +23,29 @@ def resolve_owner(root_fd: int, owner: str) -> tuple[int, int]:
     """
     if owner.isascii() and owner.isdecimal():
         uid, gid, _, _ = identify(f"{owner}:{owner}", "", "")
-    else:
-        uid, gid, _, _ = identify(owner, _read(root_fd, "etc/passwd"), _read(root_fd, "etc/group"))
+        return uid, gid
+    passwd, group = _read(root_fd, "etc/passwd"), _read(root_fd, "etc/group")
+    try:
+        uid, gid, _, _ = identify(owner, passwd, group)
+    except StepFailed as error:
+        error.hint = _hint(owner, passwd, group, error.hint)
+        raise
     return uid, gid
+
+
+def _hint(owner: str, passwd: str, group: str, otherwise: str | None) -> str | None:
+    """Return what to do about a name that is not there."""
+    user, _, group_name = owner.partition(":")
+    for name, text, file in ((user, passwd, "passwd"), (group_name, group, "group")):
+        names = [line.partition(":")[0] for line in text.splitlines()]
+        if not name or name in names or name.isdecimal():
+            continue
+        if not text:
+            return f"there is no /etc/{file} to look in (nor is there with --link): write the number"
+        from grammar.suggest import did_you_mean
+
+        return did_you_mean(name, names) or otherwise
+    return otherwise
 
 
 def _read(root_fd: int, path: str) -> str:

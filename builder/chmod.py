@@ -1,23 +1,31 @@
-"""--chmod: octal, or symbolic as chmod(1) has it."""
+"""--chmod: octal, or symbolic as chmod(1) has it.
+
+What BuildKit takes: BSD's setmode(3) under a umask of 0, so that an operator without u, g, o or a before it
+is for all three.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+import stat
+from collections.abc import Callable, Sequence
 
 from builder.errors import PlanError
 
-_CLAUSE = re.compile(r"([ugoa]*)((?:[-+=][rwxXst]*)+)\Z")
-_ACTION = re.compile(r"([-+=])([rwxXst]*)")
+_CLAUSE = re.compile(r"([ugoa]*)((?:[-+=][rwxXstugo]*)+)\Z")
+_ACTION = re.compile(r"([-+=])([rwxXstugo]*)")
 _SHIFT = {"u": 6, "g": 3, "o": 0}
-_BITS = {"r": 4, "w": 2, "x": 1}
+_BITS = {"r": 0o444, "w": 0o222, "x": 0o111}
+_WHO = {"u": 0o4700, "g": 0o2070, "o": 0o007, "a": 0o6777}
+_STICKY = 0o1000
+
+Clause = tuple[str, list[tuple[str, str]]]
 
 
 def parse_chmod(text: str) -> Callable[[int], int]:
-    """Return a function from a file's permission bits to the new ones. Raises PlanError for what is no
-    mode.
-    """
-    if re.fullmatch(r"[0-7]{1,4}", text):
+    """Return a function from a file's st_mode to its new permission bits. Raises PlanError for what is no
+    mode."""
+    if re.fullmatch(r"[0-7]+", text) and int(text, 8) <= 0o7777:
         mode = int(text, 8)
         return lambda _: mode
     clauses = [_CLAUSE.match(part) for part in text.split(",")]
@@ -31,30 +39,35 @@ def parse_chmod(text: str) -> Callable[[int], int]:
     return lambda mode: _apply(mode, parsed)
 
 
-def _apply(mode: int, clauses: list[tuple[str, list[tuple[str, str]]]]) -> int:
+def _apply(status: int, clauses: Sequence[Clause]) -> int:
+    mode = stat.S_IMODE(status)
+    # X asks for what was there at first, whatever the clauses before it have done.
+    searchable = stat.S_ISDIR(status) or mode & 0o111
     for who, actions in clauses:
         for operator, permissions in actions:
-            mode = _change(mode, who.replace("a", "ugo") or "ugo", operator, permissions)
+            mode = _change(mode, who or "a", operator, permissions, 0o111 if searchable else 0)
     return mode
 
 
-def _change(mode: int, who: str, operator: str, permissions: str) -> int:
-    bits = 0
+def _change(mode: int, who: str, operator: str, permissions: str, conditional: int) -> int:
     mask = 0
-    for one in set(who):
-        shift = _SHIFT[one]
-        mask |= 7 << shift
-        for permission in permissions:
-            if permission == "X":
-                bits |= (1 << shift) if mode & 0o111 else 0
-            elif permission in _BITS:
-                bits |= _BITS[permission] << shift
-            elif permission == "s" and one in "ug":
-                bits |= 0o4000 if one == "u" else 0o2000
-    if "t" in permissions:
-        bits |= 0o1000
+    for one in who:
+        mask |= _WHO[one]
+    given = 0
+    for one in permissions:
+        if one in _BITS:
+            given |= _BITS[one]
+        elif one == "X":
+            given |= 0o111 if operator == "-" else conditional
+        elif one == "s":
+            given |= 0o6000
+        elif one in _SHIFT:
+            given |= (mode >> _SHIFT[one] & 7) * 0o111
+    changed = given & mask
+    if "t" in permissions and who != "o":
+        changed |= _STICKY
     if operator == "+":
-        return mode | bits
+        return mode | changed
     if operator == "-":
-        return mode & ~bits
-    return mode & ~mask | bits
+        return mode & ~changed
+    return mode & ~mask | changed

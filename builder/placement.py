@@ -27,8 +27,8 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where and how to copy. `dest` is absolute. `owner` is of everything that is made; with None, what is
-    copied has the owner that its source says, and missing parents are 0:0. `mode` changes the source's
-    permission bits, None keeps them.
+    copied has the owner that its source says, and missing parents are 0:0. `mode` makes permission bits of
+    the source's st_mode, None keeps them.
     """
 
     dest: str
@@ -79,9 +79,10 @@ class _Target:
         self._owner_of_source: tuple[int, int] | None = None
         self._unpacked = False
         self._directory = -1
-        # Both by paths below `_directory`.
+        # All by paths below `_directory`.
         self._links: dict[tuple[int, int], tuple[str, int]] = {}
         self._times: list[tuple[str, int]] = []
+        self._implied: set[str] = set()
 
     def close(self) -> None:
         if self._directory >= 0:
@@ -137,12 +138,22 @@ class _Target:
         # Entries come sorted, so the directories of the last one are mostly those of the next.
         targets = _Cursor(self._into(selection.source))
         sources = _Cursor(self.tree.root_fd)
+        lead = selection.lead + "/" if selection.lead else ""
         try:
-            for entry in selection.entries[1:]:
-                path = entry.path[skip:]
+            for path, entry in selection.above:
                 directory, _, name = path.rpartition("/")
-                source = sources.at(entry.path.rpartition("/")[0])
-                self._copy(entry, source, name, targets.at(directory), name, path)
+                self._copy_implied(entry, sources.at(entry.path), targets.at(directory), name, path)
+            for entry in selection.entries[1:]:
+                path = lead + entry.path[skip:]
+                directory, _, name = path.rpartition("/")
+                target = targets.at(directory)
+                if not stat.S_ISDIR(entry.mode):
+                    source = sources.at(entry.path.rpartition("/")[0])
+                    self._copy(entry, source, name, target, name, path)
+                elif entry.path in selection.implied:
+                    self._copy_implied(entry, sources.at(entry.path), target, name, path)
+                else:
+                    self._copy_subdirectory(entry, sources.at(entry.path), target, name, path)
         finally:
             sources.close()
             targets.close()
@@ -168,10 +179,7 @@ class _Target:
             os.close(fd)
 
     def _copy(self, entry: Entry, source: int, source_name: str, fd: int, name: str, path: str) -> None:
-        """Copy one entry to `name` in `fd`. `path` is the same place below `dest`, "" if it is `dest`."""
-        if stat.S_ISDIR(entry.mode):
-            self._copy_subdirectory(entry, fd, name, path)
-            return
+        """Copy one file to `name` in `fd`. `path` is the same place below `dest`, "" if it is `dest`."""
         if stat.S_ISSOCK(entry.mode):
             return
         if stat.S_ISREG(entry.mode):
@@ -179,6 +187,12 @@ class _Target:
                 self._copy_regular(entry, source, source_name, fd, name)
                 self._note_link(entry, fd, name, path)
             return
+        if stat.S_ISCHR(entry.mode) and not entry.rdev:
+            raise PlanError(
+                f"{entry.path!r} is a character device 0:0: in a layer that says that something is deleted",
+                code="copy/device",
+                hint="leave it out with --exclude or the ignore file",
+            )
         self._make_way(fd, name)
         if stat.S_ISLNK(entry.mode):
             os.symlink(os.readlink(source_name, dir_fd=source), name, dir_fd=fd)
@@ -186,20 +200,48 @@ class _Target:
             os.mknod(name, entry.mode, entry.rdev, dir_fd=fd)
         self._set_attributes(entry, fd, name)
 
-    def _copy_subdirectory(self, entry: Entry, fd: int, name: str, path: str) -> None:
+    def _copy_subdirectory(self, entry: Entry, source: int, fd: int, name: str, path: str) -> None:
+        self._make_directory(entry, fd, name)
+        # Also where it is there already, as with BuildKit: only `dest` itself keeps what it has.
+        self._set_directory(entry, source, fd, name, path)
+
+    def _copy_implied(self, entry: Entry, source: int, fd: int, name: str, path: str) -> None:
+        """Make a directory that something is below that is copied. Where it is there already, it takes the
+        source's mode and nothing else, as with BuildKit.
+        """
+        if self._make_directory(entry, fd, name):
+            self._implied.add(path)
+            self._set_directory(entry, source, fd, name, path)
+        elif path not in self._implied:
+            os.chmod(name, stat.S_IMODE(entry.mode), dir_fd=fd)
+
+    def _make_directory(self, entry: Entry, fd: int, name: str) -> bool:
+        """Make the directory; return False if it is there already."""
         try:
             os.mkdir(name, 0o700, dir_fd=fd)
         except FileExistsError:
-            if not is_directory(fd, name):
-                if not self._unpacked:
-                    raise PlanError(
-                        f"cannot copy the directory {entry.path!r} onto what is no directory",
-                        code="copy/onto-file",
-                    ) from None
-                os.unlink(name, dir_fd=fd)
-                os.mkdir(name, 0o700, dir_fd=fd)
-        # Also where it is there already, as with BuildKit: only `dest` itself keeps what it has.
-        self._set_attributes(entry, fd, name)
+            if is_directory(fd, name):
+                return False
+            if not self._unpacked:
+                raise PlanError(
+                    f"cannot copy the directory {entry.path!r} onto what is no directory",
+                    code="copy/onto-file",
+                ) from None
+            os.unlink(name, dir_fd=fd)
+            os.mkdir(name, 0o700, dir_fd=fd)
+        return True
+
+    def _set_directory(self, entry: Entry, source: int, fd: int, name: str, path: str) -> None:
+        """Give the directory `name` what the open directory `source` has. Its time comes at the end."""
+        os.chown(name, *self._owner(entry), dir_fd=fd, follow_symlinks=False)
+        os.chmod(name, self._mode(entry), dir_fd=fd)
+        names = _kept_xattrs(source)
+        if names:
+            out = os.open(name, _DIRECTORY, dir_fd=fd)
+            try:
+                _set_xattrs(source, out, names)
+            finally:
+                os.close(out)
         self._times.append((path, entry.mtime))
 
     def _set_attributes(self, entry: Entry, fd: int, name: str) -> None:
@@ -220,7 +262,7 @@ class _Target:
                     _copy_range(src, out)
                 os.fchown(out, *self._owner(entry))
                 os.fchmod(out, self._mode(entry))
-                _copy_xattrs(src, out)
+                _set_xattrs(src, out, _kept_xattrs(src))
                 os.utime(out, ns=(entry.mtime, entry.mtime))
             finally:
                 os.close(out)
@@ -262,8 +304,8 @@ class _Target:
         return self.placement.owner or self._owner_of_source or (entry.uid, entry.gid)
 
     def _mode(self, entry: Entry) -> int:
-        mode = stat.S_IMODE(entry.mode)
-        return self.placement.mode(mode) if self.placement.mode and not self._unpacked else mode
+        change = None if self._unpacked else self.placement.mode
+        return change(entry.mode) if change else stat.S_IMODE(entry.mode)
 
     def _linked(self, entry: Entry, fd: int, name: str) -> bool:
         """Make `name` another name of the copy of the same file, if there is one still."""
@@ -317,16 +359,34 @@ def _remove_tree(fd: int, name: str) -> None:
 
 
 def _copy_range(src: int, out: int) -> None:
-    """copy_file_range(2) until the end: shares extents where the file system can; plain reads where it
-    cannot.
-    """
-    try:
-        while os.copy_file_range(src, out, 1 << 30):
-            pass
-    except OSError as error:
-        if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
-            raise
-        _pump(src, out)
+    """copy_file_range(2) of all that is no hole: shares extents where the file system can. Plain reads where
+    it cannot."""
+    size = os.fstat(src).st_size
+    end = 0
+    while end < size:
+        try:
+            start = os.lseek(src, end, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+            break  # a hole up to the end
+        end = os.lseek(src, start, os.SEEK_HOLE)
+        _copy_extent(src, out, start, end)
+    os.ftruncate(out, size)
+
+
+def _copy_extent(src: int, out: int, start: int, end: int) -> None:
+    while start < end:
+        try:
+            count = os.copy_file_range(src, out, end - start, start, start)
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
+            data = os.pread(src, min(_CHUNK, end - start), start)
+            count = os.pwrite(out, data, start) if data else 0
+        if not count:
+            return  # it has become shorter: whoever compares its status finds that out
+        start += count
 
 
 def _pump(src: int, out: int) -> None:
@@ -340,12 +400,15 @@ def _write_all(out: int, data: bytes) -> None:
         view = view[os.write(out, view) :]
 
 
-def _copy_xattrs(src: int, out: int) -> None:
+def _kept_xattrs(src: int) -> list[str]:
     try:
-        names = [name for name in os.listxattr(src) if kept_xattr(name)]
+        return [name for name in os.listxattr(src) if kept_xattr(name)]
     except OSError as error:
         if error.errno != errno.EOPNOTSUPP:
             raise
-        return
+        return []
+
+
+def _set_xattrs(src: int, out: int, names: Sequence[str]) -> None:
     for name in names:
         os.setxattr(out, name, os.getxattr(src, name))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from builder.errors import PlanError
 from builder.patterns import IgnoreRules, glob, has_wildcard
+from builder.sieve import Sieve, State, state_of
 
 _DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _MAX_LINKS = 40
@@ -34,16 +35,29 @@ class Selection(NamedTuple):
     """What one source of a COPY stands for: `origin` in the tree, and with a directory all that is to be
     copied below it.
 
-    `entries` are in the byte order of their paths, `origin` itself first.
+    `entries` are in the byte order of their paths, `origin` itself first. The directories in `implied` are
+    taken for what is below them alone.
+
+    With --parents it is a directory whose contents go to `lead` below the destination, into the directories
+    `above`: path, and what is to be had of it.
     """
 
     source: str
     origin: str
     entries: tuple[Entry, ...]
+    implied: frozenset[str] = frozenset()
+    above: tuple[tuple[str, Entry], ...] = ()
+    lead: str = ""
 
     @property
     def is_directory(self) -> bool:
         return stat.S_ISDIR(self.entries[0].mode)
+
+
+_Listing = tuple[tuple[Entry, ...], frozenset[str]]
+"""Entries, and the paths of those of them that are implied."""
+_NOTHING: _Listing = ((), frozenset())
+_NO_RULES = IgnoreRules(())
 
 
 class Tree:
@@ -56,43 +70,59 @@ class Tree:
         self.root_fd = root_fd
         self.name = name
         self._hint = hint
-        self.rules = rules or IgnoreRules(())
+        self.rules = rules or _NO_RULES
         # What a key was made of is what is copied, though the files may change in between.
-        self._selected: dict[str, tuple[Selection, ...]] = {}
-        self._listed: dict[str, tuple[Entry, ...]] = {}
+        self._selected: dict[tuple[str, bool, tuple[str, ...]], tuple[Selection, ...]] = {}
+        self._listed: dict[tuple[str, tuple[str, ...]], _Listing] = {}
         self.seen: dict[str, Entry | None] = {}
         """Every path that was looked at, with what was there: what an answer out of this tree depends on."""
 
     def close(self) -> None:
         os.close(self.root_fd)
 
-    def select(self, source: str) -> tuple[Selection, ...]:
+    def select(
+        self, source: str, *, parents: bool = False, exclude: tuple[str, ...] = ()
+    ) -> tuple[Selection, ...]:
         """Return what `source` (a path or a pattern as of Go's filepath.Match) stands for, in the byte order
         of the names.
 
-        A leading `/` and `..` stay inside of the tree. Raises PlanError if a plain name is not there; a
-        pattern that matches nothing gives ().
+        `parents`: it keeps its directories, from /./ on, and what stands there is a pattern as in an ignore
+        file. `exclude`: patterns of what is left out, relative to the source if that is a directory, to /./
+        with `parents`; a file is left out by its name. A leading `/` and `..` stay inside of the tree. Raises
+        PlanError if a plain name is not there; a pattern that matches nothing gives ().
         """
-        known = self._selected.get(source)
+        key = (source, parents, exclude)
+        known = self._selected.get(key)
         if known is None:
-            known = self._selected[source] = self._select(source)
+            rules = _NO_RULES if not exclude else IgnoreRules(exclude)
+            if parents:
+                from builder.parents import select_with_parents
+
+                known = select_with_parents(self, source, rules)
+            else:
+                known = self._select(source, rules)
+            self._selected[key] = known
         return known
 
-    def _select(self, source: str) -> tuple[Selection, ...]:
-        parts = _clean(source)
+    def _select(self, source: str, exclude: IgnoreRules) -> tuple[Selection, ...]:
+        parts = clean(source)
         if not any(has_wildcard(part) for part in parts):
             origin = "/".join(parts)
-            entry = self._resolve(origin)
-            entries = self._visible(origin, entry)
+            entry = self.resolve(origin)
+            entries, implied = self._visible(origin, entry, exclude)
             if not entries:
-                raise self._missing(source, entry is not None)
-            return (Selection(source, origin, entries),)
-        found: list[Selection] = []
-        for origin in sorted(self._matches(source, parts), key=os.fsencode):
-            entries = self._visible(origin, self._resolve(origin))
-            if entries:
-                found.append(Selection(source, origin, entries))
-        return tuple(found)
+                raise self.missing(source, entry is not None)
+            origins = [(origin, entries, implied)]
+        else:
+            origins = [
+                (origin, *self._visible(origin, self.resolve(origin), exclude))
+                for origin in self.matches(source, parts)
+            ]
+        return tuple(
+            Selection(source, origin, entries, implied)
+            for origin, entries, implied in origins
+            if entries and not _excluded(origin, entries[0], exclude)
+        )
 
     def open_parent(self, path: str) -> tuple[int, str]:
         """Return an open descriptor of the directory that holds `path`, and the last name in it."""
@@ -113,7 +143,8 @@ class Tree:
             fd = below
         return fd
 
-    def _missing(self, source: str, ignored: bool) -> PlanError:
+    def missing(self, source: str, ignored: bool) -> PlanError:
+        """Return the error that `source` is not there, or is `ignored`."""
         if ignored:
             return PlanError(
                 f"{source!r} is left out of {self.name} by its ignore file",
@@ -126,11 +157,11 @@ class Tree:
             hint=self._hint,
         )
 
-    def _resolve(self, path: str) -> Entry | None:
+    def resolve(self, path: str) -> Entry | None:
         """Follow symbolic links within the tree; return the entry that `path` leads to, under its real
         path.
         """
-        todo = _clean(path)
+        todo = clean(path)
         done: list[str] = []
         links = 0
         while todo:
@@ -139,7 +170,7 @@ class Tree:
                 del done[-1:]
                 continue
             here = "/".join([*done, part])
-            entry = self._lstat(here)
+            entry = self.lstat(here)
             if entry is None:
                 return None
             if not stat.S_ISLNK(entry.mode):
@@ -152,7 +183,7 @@ class Tree:
             if target.startswith("/"):
                 done = []
             todo = [p for p in target.split("/") if p not in ("", ".")] + todo
-        return self._lstat("/".join(done))
+        return self.lstat("/".join(done))
 
     def readlink(self, path: str) -> str:
         """Return the target of the symbolic link `path`."""
@@ -162,47 +193,51 @@ class Tree:
         finally:
             os.close(parent)
 
-    def _lstat(self, path: str) -> Entry | None:
+    def lstat(self, path: str) -> Entry | None:
+        """Return the entry at `path`, none of whose directories may be a symbolic link."""
         entry = self.seen[path] = self._stat(path)
         return entry
 
     def _stat(self, path: str) -> Entry | None:
         if not path:
-            return _entry("", os.fstat(self.root_fd))
+            return entry_of("", os.fstat(self.root_fd))
         try:
             parent, name = self.open_parent(path)
         except (FileNotFoundError, NotADirectoryError):
             return None
         try:
-            return _entry(path, os.stat(name, dir_fd=parent, follow_symlinks=False))
+            return entry_of(path, os.stat(name, dir_fd=parent, follow_symlinks=False))
         except FileNotFoundError:
             return None
         finally:
             os.close(parent)
 
-    def _visible(self, origin: str, entry: Entry | None) -> tuple[Entry, ...]:
-        """Return `entry`, that `origin` leads to, and what is below it, () if the ignore rules hide it."""
+    def _visible(self, origin: str, entry: Entry | None, exclude: IgnoreRules) -> _Listing:
+        """Return `entry`, that `origin` leads to, and what is below it, nothing if the ignore rules hide
+        it.
+        """
         if entry is None:
-            return ()
+            return _NOTHING
         # Neither the name nor, through a symbolic link, what it leads to may be ignored.
         ignored = any(path and self.rules.ignores(path) for path in {origin, entry.path})
         if not ignored:
-            return self._below(entry)
+            return self._below(entry, exclude)
         if not stat.S_ISDIR(entry.mode) or not self.rules.has_exceptions:
-            return ()
+            return _NOTHING
         # A directory that is ignored is there for what an exception brings back below it, and only then.
-        entries = self._below(entry)
-        return entries if len(entries) > 1 else ()
+        if len(self._below(entry, _NO_RULES)[0]) == 1:
+            return _NOTHING
+        return self._below(entry, exclude)
 
-    def _matches(self, source: str, parts: list[str]) -> list[str]:
-        """Return the paths that match the pattern. Symbolic links are followed before the first wildcard
-        only."""
+    def matches(self, source: str, parts: list[str]) -> list[str]:
+        """Return the paths that the pattern `parts` matches, in byte order. Symbolic links are followed
+        before the first wildcard only. Raises PlanError, which names `source`."""
         plain = next(i for i, part in enumerate(parts) if has_wildcard(part))
-        start = self._resolve("/".join(parts[:plain]))
+        start = self.resolve("/".join(parts[:plain]))
         try:
             patterns = [glob(part) for part in parts[plain:]]
         except ValueError as error:
-            raise PlanError(f"bad pattern {source!r}: {error}", code="copy/pattern") from None
+            raise bad_pattern(source, error) from None
         found = [] if start is None else [start.path]
         for pattern in patterns:
             found = [
@@ -211,10 +246,10 @@ class Tree:
                 for name in self._names(base)
                 if pattern.match(name)
             ]
-        return found
+        return sorted(found, key=os.fsencode)
 
     def _names(self, path: str) -> list[str]:
-        self._lstat(path)
+        self.lstat(path)
         try:
             fd = self.open_directory(path)
         except OSError:
@@ -224,61 +259,96 @@ class Tree:
         finally:
             os.close(fd)
 
-    def _below(self, entry: Entry) -> tuple[Entry, ...]:
+    def _below(self, entry: Entry, exclude: IgnoreRules) -> _Listing:
         if not stat.S_ISDIR(entry.mode):
-            return (entry,)
-        known = self._listed.get(entry.path)
+            return (entry,), frozenset()
+        key = (entry.path, exclude.source)
+        known = self._listed.get(key)
         if known is None:
-            fd = self.open_directory(entry.path)
-            found: list[Entry] = []
-            try:
-                self._walk(fd, entry.path, self._state(entry.path), found)
-            finally:
-                os.close(fd)
-            self.seen.update((e.path, e) for e in found)
-            found.sort(key=lambda e: os.fsencode(e.path))
-            known = self._listed[entry.path] = (entry, *found)
+            sieve = Sieve(self.rules, entry.path, exclude=exclude) if exclude else None
+            found, implied = self.walk(entry.path, sieve)
+            known = self._listed[key] = (entry, *found), implied
         return known
 
-    def _state(self, path: str) -> tuple[bool, ...]:
-        state: tuple[bool, ...] = ()
-        parts = path.split("/") if path and self.rules else []
-        for depth in range(1, len(parts) + 1):
-            _, state = self.rules.match("/".join(parts[:depth]), state)
-        return state
+    def walk(self, path: str, sieve: Sieve | None = None, state: State | None = None) -> _Listing:
+        """Return what is below the directory `path`, in byte order: all that is not ignored, or what `sieve`
+        lets through. `state` is the directory's own, where that is not the one that the sieve starts in."""
+        if state is None:
+            state = state_of(self.rules, path) if sieve is None else sieve.start
+        walk = _Walk(self.rules if sieve is None else sieve, self.seen)
+        fd = self.open_directory(path)
+        try:
+            walk.into(fd, path, state)
+        finally:
+            os.close(fd)
+        walk.found.sort(key=lambda e: os.fsencode(e.path))
+        self.seen.update((e.path, e) for e in walk.found)
+        return tuple(walk.found), frozenset(walk.implied)
 
-    def _walk(self, fd: int, prefix: str, state: tuple[bool, ...], found: list[Entry]) -> bool:
-        """Append what is below the directory `fd`; return whether there was anything that is not ignored."""
+
+class _Walk:
+    """Collects what is below a directory in `found`, and in `implied` the directories that are there for that
+    alone."""
+
+    def __init__(self, rules: IgnoreRules | Sieve, seen: dict[str, Entry | None]) -> None:
+        self._rules = rules
+        self._sieve = rules if isinstance(rules, Sieve) else None
+        self._seen = seen
+        self.found: list[Entry] = []
+        self.implied: set[str] = set()
+
+    def into(self, fd: int, prefix: str, state: State) -> bool:
+        """Append what is below the directory `fd`; return whether there was anything that is not left out."""
         lead = prefix + "/" if prefix else ""
-        rules = self.rules
+        rules = self._rules
         any_kept = False
         with os.scandir(fd) as listing:
             for item in listing:
                 path = lead + item.name
-                ignored, matched = rules.match(path, state) if rules else (False, state)
+                left_out, matched = rules.match(path, state) if rules else (False, state)
                 if not item.is_dir(follow_symlinks=False):
-                    entry = _entry(path, item.stat(follow_symlinks=False))
-                    # No layer has sockets.
-                    if not ignored and not stat.S_ISSOCK(entry.mode):
-                        found.append(entry)
-                        any_kept = True
+                    # Whose status nobody asks for may change without a word.
+                    if not left_out:
+                        entry = entry_of(path, item.stat(follow_symlinks=False))
+                        # No layer has sockets.
+                        if not stat.S_ISSOCK(entry.mode):
+                            self.found.append(entry)
+                            any_kept = True
                     continue
-                if ignored and not rules.has_exceptions:
+                if left_out and not self._reaches(path, matched):
                     continue
-                entry = self.seen[path] = _entry(path, item.stat(follow_symlinks=False))
-                kept = self._walk_into(fd, item.name, path, matched, found)
-                # An ignored directory comes back for what an exception keeps below it, and only then.
-                if kept or not ignored:
-                    found.append(entry)
+                entry = self._seen[path] = entry_of(path, item.stat(follow_symlinks=False))
+                kept = self._below(fd, item.name, path, matched)
+                # A directory that is left out comes back for what is kept below it, and only then.
+                if kept or not left_out:
+                    self.found.append(entry)
                     any_kept = True
+                    if left_out and self._sieve is not None and self._sieve.implies(path, matched):
+                        self.implied.add(path)
         return any_kept
 
-    def _walk_into(self, fd: int, name: str, path: str, state: tuple[bool, ...], found: list[Entry]) -> bool:
+    def _reaches(self, path: str, state: State) -> bool:
+        if isinstance(self._rules, Sieve):
+            return self._rules.reaches(path, state)
+        return self._rules.has_exceptions
+
+    def _below(self, fd: int, name: str, path: str, state: State) -> bool:
         below = os.open(name, _DIR_FLAGS, dir_fd=fd)
         try:
-            return self._walk(below, path, state, found)
+            return self.into(below, path, state)
         finally:
             os.close(below)
+
+
+def _excluded(origin: str, entry: Entry, exclude: IgnoreRules) -> bool:
+    """Whether a file that is named, or matched by a wildcard, is left out by its name. Of a directory only
+    what is in it is copied."""
+    return bool(exclude) and not stat.S_ISDIR(entry.mode) and exclude.ignores(os.path.basename(origin))
+
+
+def bad_pattern(source: str, error: ValueError) -> PlanError:
+    """Return the error that `source` is no pattern."""
+    return PlanError(f"bad pattern {source!r}: {error}", code="copy/pattern")
 
 
 def kept_xattr(name: str) -> bool:
@@ -288,7 +358,8 @@ def kept_xattr(name: str) -> bool:
     )
 
 
-def _entry(path: str, status: os.stat_result) -> Entry:
+def entry_of(path: str, status: os.stat_result) -> Entry:
+    """Return the entry for the status of `path`."""
     return Entry(
         path,
         status.st_mode,
@@ -304,8 +375,8 @@ def _entry(path: str, status: os.stat_result) -> Entry:
     )
 
 
-def _clean(path: str) -> list[str]:
-    """Split a path, clamping `..` at the root as BuildKit does."""
+def clean(path: str) -> list[str]:
+    """Split a path at its slashes, clamping `..` at the root as BuildKit does."""
     parts: list[str] = []
     for part in path.split("/"):
         if part in ("", "."):
