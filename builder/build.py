@@ -36,6 +36,7 @@ from grammar.includes import spliced
 if TYPE_CHECKING:
     from builder.direct import Status
     from builder.executor import Executor
+    from builder.locks import Locks, Mode, RecipeLock
     from builder.remotes.fetching import Remotes
     from cache.oci.digest import Digest
     from cache.oci.platform import Platform
@@ -57,6 +58,7 @@ class Settings:
     host_ca: bool = False
     secrets: tuple[SecretSource, ...] = ()
     ssh: tuple[SshSource, ...] = ()
+    lock: Mode = "used"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +74,9 @@ class Built:
     cached: int
 
 
-BaseResolver = Callable[[ImageBase, str], StageResult]
-"""From an image base, and the directory that relative paths in it are meant from, to what stands in the
-store.
+BaseResolver = Callable[[ImageBase, str, "RecipeLock"], StageResult]
+"""From an image base, the directory that relative paths in it are meant from, and the lock file that speaks
+of it, to what stands in the store.
 """
 
 
@@ -89,6 +91,7 @@ class Build:
         *,
         executor: Callable[[], Executor],
         resolve: BaseResolver,
+        locks: Locks,
         remotes: Remotes | None = None,
         origin: str = "",
         confined: str = "",
@@ -97,8 +100,10 @@ class Build:
         builder.contexts.BuildContext: where the context came from, and the directory that recipes may not
         lead out of.
         """
+        from builder.remotes.fetching import Remotes
+
         self._store = store
-        self._remotes = remotes
+        self._remotes = remotes or Remotes(store, emit)
         self._origin = origin
         self._confined = confined
         self._settings = settings
@@ -120,9 +125,15 @@ class Build:
         )
         self._stages: dict[tuple[str, int, Platform], StageResult] = {}
         self._images: dict[tuple[ImageBase, str], StageResult] = {}
+        self._locks = locks
         self.loader = RecipeLoader(store.memo, confined)
         self.looked_at: dict[str, Status] = {}
         """The files that the build's answer depends on, as they were."""
+
+    @property
+    def fetched(self) -> tuple[Fetched, ...]:
+        """What was taken from elsewhere so far, and what it was."""
+        return self._remotes.fetched
 
     def run(self, recipe: str, context: str) -> Built:
         """Build `recipe` on `context`; return the image. Raises RecipeError, BuildError, CacheError."""
@@ -170,6 +181,7 @@ class Build:
         self._refuse_suites(planned)
         origin = "" if above else self._origin
         sources = Sources(self._store, context, path, origin=origin, remotes=self._remotes)
+        self._locks.enter(path)
         try:
             result = self._run_stages(path, real, planned, bases, sources, options)
             self._remember(path, context, planned, sources)
@@ -196,7 +208,7 @@ class Build:
         ]
         ignored = sources.ignore_files()
         places = (path, *ignore_files(context, path), *ignored, *suites, *self.loader.fragments)
-        self.looked_at.update(looked_at(places))
+        self.looked_at.update(looked_at((*places, *self._locks.paths)))
         for file, entry in sources.looked_at().items():
             self.looked_at[file] = entry and (entry.size, entry.mtime, entry.ctime, entry.ino, entry.mode)
 
@@ -244,10 +256,10 @@ class Build:
         try:
             if isinstance(base, RecipeBase):
                 return self._recipe_base(base, recipe, above)
-            directory = os.path.dirname(recipe)
-            known = self._images.get((base, directory))
+            known = self._images.get((base, recipe))
             if known is None:
-                known = self._images[base, directory] = self._resolve(base, directory)
+                lock = self._locks.of(recipe)
+                known = self._images[base, recipe] = self._resolve(base, os.path.dirname(recipe), lock)
             return known
         except Exception as error:
             # The place in the recipe, for whatever a transport has to say about the base.

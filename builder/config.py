@@ -64,6 +64,7 @@ class Config:
     platform: str | None = None
     timestamps: str | None = None
     pull: bool = False
+    locked: bool = False
     host_ca: bool = False
     network: str | None = None
     add_hosts: tuple[str, ...] = ()

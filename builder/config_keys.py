@@ -115,6 +115,12 @@ KEYS = (
         _exactly(bool),
     ),
     Key(
+        ("locked",),
+        _BOOL,
+        "Whether nothing is taken that lock files do not have, as `--locked`.",
+        _exactly(bool),
+    ),
+    Key(
         ("host-ca",),
         _BOOL,
         "Whether RUN trusts the certificates that this host trusts, as `--host-ca`.",

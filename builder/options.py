@@ -16,6 +16,7 @@ from cache.oci.platform import Platform
 
 if TYPE_CHECKING:
     from builder.config import Config
+    from builder.locks import Mode
 
 
 def plan_options(args: argparse.Namespace, config: Config) -> PlanOptions:
@@ -33,6 +34,15 @@ def plan_options(args: argparse.Namespace, config: Config) -> PlanOptions:
         contexts=contexts(args.build_context, config.build_contexts, wanted),
         asked=asked(args, config),
     )
+
+
+def lock_mode(args: argparse.Namespace, config: Config) -> Mode:
+    """Return how lock files are heeded. Raises UsageError."""
+    if args.locked and args.no_lock:
+        raise UsageError("--locked and --no-lock do not go together", code="usage/arguments")
+    if args.no_lock:
+        return "none"
+    return "locked" if args.locked or config.locked else "used"
 
 
 def contexts(given: Sequence[str], configured: Mapping[str, str], wanted: Platform) -> NamedContexts:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 from builder.errors import BuildError, PlanError
 from builder.explain import why
 from builder.keys import StepKey, check_key, copy_key, exec_key, workdir_key
+from builder.locks import Locks, Mode
 from builder.plan import PlanOptions, plan, settle
 from builder.recipes import RecipeLoader
 from builder.sources import EMPTY, Sources
@@ -120,13 +121,21 @@ class Planning:
     """Looks ahead at one build. `why_not` says why there is no store."""
 
     def __init__(
-        self, store: ReadOnlyStore | None, why_not: str, options: PlanOptions, *, no_cache: bool, pull: bool
+        self,
+        store: ReadOnlyStore | None,
+        why_not: str,
+        options: PlanOptions,
+        *,
+        no_cache: bool,
+        pull: bool,
+        lock: Mode = "used",
     ) -> None:
         self._store = store
         self._why_not = why_not
         self._options = options
         self._no_cache = no_cache
         self._pull = pull
+        self._locks = Locks(lock, lambda event: None)
         self._stages: list[StageForecast] = []
         self._states: dict[tuple[str, int, Platform], _State] = {}
         self._warnings: list[tuple[str, str, Span | None]] = []
@@ -170,10 +179,13 @@ class Planning:
             top = self._options
             options = PlanOptions(base.platform, top.build_platform, target=base.target, asked=top.asked)
             return self._recipe(path, os.path.dirname(path) or ".", options, above)
-        if self._store is not None and not self._pull:
+        lock = self._locks.of(recipe)
+        if self._store is None:
+            lock.base(base)  # what is missing is missing, with a store or without
+        else:
             from builder.planning_bases import find_base
 
-            found = find_base(self._store, base, os.path.dirname(recipe))
+            found = find_base(self._store, base, os.path.dirname(recipe), lock, pull=self._pull)
             if found is not None:
                 return _State(found.config, True, found.chain_id, "cached")
         from builder.stagestate import initial_config

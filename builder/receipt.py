@@ -101,7 +101,7 @@ def leave_receipt(
         "environment": [(name, os.environ.get(name)) for name in asked],
         "files": files,
         "stored": _in_store(session, built),
-        "names": [*names, *bases],
+        "names": [*names, *bases, *session.locked_names().items()],
         "work_tree": session.epoch.work_tree,
         "git": session.epoch.commit,
         "shown": "" if args.quiet else _shown(args, session, events),

@@ -8,7 +8,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from builder.epoch import Epoch
 from builder.errors import UsageError
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from builder.annotations import Annotations
     from builder.bases.base import BaseImage, BaseTransport
+    from builder.bases.registry import RegistryTransport
     from builder.build import Build, Built, Settings
     from builder.config import Config
     from builder.contexts import BuildContext
@@ -25,10 +26,12 @@ if TYPE_CHECKING:
     from builder.executor import Executor
     from builder.exporters.base import Output
     from builder.exporters.output_spec import OutputSpec
+    from builder.locks import RecipeLock
     from builder.progress import Display
-    from builder.remotes.fetching import Remotes
+    from builder.remotes.fetching import Pinned, Remotes
     from builder.stage import StageResult
     from builder.steps import ImageBase
+    from cache.oci.digest import Digest
     from cache.registry.endpoints import Registries
     from cache.store import Store
 
@@ -86,34 +89,41 @@ class Session:
         """
         from builder.build import Build
         from builder.contexts import BuildContext
+        from builder.locks import Locks
 
         _require_root()
         opened = context if isinstance(context, BuildContext) else BuildContext("", context)
         settings = self.settings(args, opened.directory, opened.commit_time)
         resolve = BaseResolver(self, emit, pull=settings.pull, confined=bool(opened.confined))
         self._resolver = resolve
+        locks = Locks(settings.lock, emit)
         return Build(
             self.store,
             settings,
             emit,
             executor=self.executor,
             resolve=resolve,
-            remotes=self.remotes(emit),
+            remotes=self.remotes(emit, locks.pinned),
+            locks=locks,
             origin=opened.origin,
             confined=opened.confined,
         )
 
-    def remotes(self, emit: Emit) -> Remotes:
-        """Return what fetches for the session's builds."""
+    def remotes(self, emit: Emit, pinned: Pinned | None = None) -> Remotes:
+        """Return what fetches for the session's builds, as `pinned` has it."""
         if self._remotes is None:
             from builder.remotes.fetching import Remotes
 
-            self._remotes = Remotes(self.store, emit)
+            self._remotes = Remotes(self.store, emit, pinned=pinned)
         return self._remotes
 
     def bases(self) -> list[tuple[str, BaseImage]]:
         """Return the image bases that the last build asked for, and what they were."""
         return self._resolver.found if self._resolver is not None else []
+
+    def locked_names(self) -> dict[str, str | None]:
+        """Return what names of bases meant in the store, where --locked asks whether they moved."""
+        return self._resolver.locked.tags if self._resolver is not None else {}
 
     def registries(self) -> Registries:
         """Return what the configuration says of registries."""
@@ -130,13 +140,14 @@ class Session:
         which is a git commit. Raises UsageError."""
         from builder.build import Settings
         from builder.epoch import find_epoch
-        from builder.options import plan_options
+        from builder.options import lock_mode, plan_options
         from builder.secrets import parse_secret
         from builder.ssh import parse_ssh
 
         self.epoch = find_epoch(args.timestamps or self.config.timestamps or "clamp", context, commit_time)
         return Settings(
             options=plan_options(args, self.config),
+            lock=lock_mode(args, self.config),
             names=tuple(image_name(name) for name in getattr(args, "tag", ())),
             no_cache=args.no_cache,
             pull=args.pull or self.config.pull,
@@ -202,12 +213,23 @@ class BaseResolver:
         self.found: list[tuple[str, BaseImage]] = []
         """What was asked for, and what it was."""
         self._transports: dict[str, BaseTransport] = {}
+        from builder.lockedbases import LockedBases
 
-    def __call__(self, base: ImageBase, directory: str) -> StageResult:
+        self.locked = LockedBases(session.store, emit, self, pull=pull)
+
+    def __call__(self, base: ImageBase, directory: str, lock: RecipeLock) -> StageResult:
+        """Return the image of `base` as `lock` has it, in the store by then."""
+        from builder.stage import StageResult
+
+        found = self.locked.find(base, directory, lock)
+        return StageResult(found.chain_id, found.config, found.created)
+
+    def find(
+        self, base: ImageBase, directory: str, *, pull: bool | None = None, releases: tuple[str, ...] = ()
+    ) -> BaseImage:
         """Return the image of `base`, in the store by then."""
         from builder.bases import LOCAL_SCHEMES, split_scheme
         from builder.bases.base import BaseRequest
-        from builder.stage import StageResult
 
         scheme, location = split_scheme(base.reference)
         if self._confined and (scheme in LOCAL_SCHEMES or any(name == "keyring" for name, _ in base.options)):
@@ -215,10 +237,22 @@ class BaseResolver:
                 f"{base.reference} is a file of this host: a recipe that comes from elsewhere cannot have it",
                 code="recipe/outside",
             )
-        request = BaseRequest(location, base.platform, base.options, self._pull, directory or ".")
+        anew = self._pull if pull is None else pull
+        request = BaseRequest(location, base.platform, base.options, anew, directory or ".", releases)
         found = self._transport(scheme).resolve(request)
         self.found.append((base.reference, found))
-        return StageResult(found.chain_id, found.config, found.created)
+        return found
+
+    def named(self, base: ImageBase) -> Digest:
+        """Return the digest of what a registry's image is there now."""
+        from builder.bases import split_scheme
+
+        return self.registry.named(split_scheme(base.reference)[1])
+
+    @property
+    def registry(self) -> RegistryTransport:
+        """The transport for images of registries."""
+        return cast("RegistryTransport", self._transport("docker-image"))
 
     def _transport(self, scheme: str) -> BaseTransport:
         transport = self._transports.get(scheme)

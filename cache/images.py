@@ -115,6 +115,12 @@ class ImageStore:
         canonical = canonical_name(name, strict=False)
         return canonical is not None and canonical != name and self._names.delete(canonical)
 
+    def named_since(self, name: str) -> float | None:
+        """Return since when the canonical `name` means its image, in seconds since 1970; None if nothing
+        bears it.
+        """
+        return self._names.since(name)
+
     def names(self) -> dict[str, Digest]:
         """Return canonical name -> image id, sorted by name."""
         return self._names.all()

@@ -22,12 +22,17 @@ class Names:
         rows = self._database.read("SELECT image FROM names WHERE name = ?", (name,))
         return Digest(rows[0][0]) if rows else None
 
+    def since(self, name: str) -> float | None:
+        """Return since when `name` means its image, in seconds since 1970; None if nothing bears it."""
+        rows = self._database.read("SELECT created FROM names WHERE name = ?", (name,))
+        return float(rows[0][0]) if rows else None
+
     def put(self, name: str, image: Digest) -> None:
         """Let `name` mean `image`. On the disk on return, so sync the store before: a name must not
         outlive what it names."""
         if self.get(name) == image:
             return
-        row = (name, image, int(time.time()))
+        row = (name, image, time.time())
         self._database.write(
             lambda c: c.execute("INSERT OR REPLACE INTO names VALUES (?, ?, ?)", row), durable=True
         )

@@ -45,7 +45,8 @@ class BaseRequest:
     """A base to be had. `location` is what follows `transport://`; for registries, the image's name.
 
     `options` are the flags of FROM, without dashes, in order. `pull`: ask where it comes from again, even if
-    it is in the store. Relative paths are meant from `directory`.
+    it is in the store. Relative paths are meant from `directory`. `releases`: the signed Release files that
+    an mmdebstrap base must be made of, () for those of today.
     """
 
     location: str
@@ -53,6 +54,7 @@ class BaseRequest:
     options: tuple[tuple[str, str], ...] = ()
     pull: bool = False
     directory: str = "."
+    releases: tuple[str, ...] = ()
 
     def path(self, text: str) -> str:
         """The absolute path that `text` means."""

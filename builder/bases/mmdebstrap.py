@@ -18,6 +18,9 @@ from builder.errors import BaseError
 if TYPE_CHECKING:
     from builder.bases.keyring import Keyring
     from builder.bases.release import Release
+    from builder.lockfile import LockError
+    from cache.oci.digest import Digest
+    from cache.store import Store
 
 _FORMAT = 1
 """Of what is made of the same packages. Counts up when that changes."""
@@ -58,6 +61,9 @@ class MmdebstrapTransport:
         bootstrap = Bootstrap(around, wish, request.platform)
         for _ in range(_MOVES):
             releases = bootstrap.releases()
+            told = _told(releases)
+            if request.releases and told != request.releases:
+                raise _moved(wish, request.releases, told)
             receipt = f"mmdebstrap {base_key(wish, releases, bootstrap.keyring, bootstrap.version)}"
             made = recall(store, receipt, wish.name)
             if made is not None:
@@ -69,8 +75,36 @@ class MmdebstrapTransport:
                 data, config = result
             base = keep(around, data, config, names=[wish.name], platform=request.platform, digest=None)
             remember(store, receipt, base)
+            store.receipts.put(_told_key(base.image_id), "\n".join(told).encode())
             return base
         raise BaseError(f"the mirror of {wish.suite} keeps changing while it is read", code="base/mirror")
+
+
+def releases_of(store: Store, image_id: Digest) -> tuple[str, ...]:
+    """Return the Release files that a base was last made of, () where that is not known: each as `sha256:…
+    URI SUITE`.
+    """
+    told = store.receipts.get(_told_key(image_id))
+    return tuple(told.decode().split("\n")) if told else ()
+
+
+def _told_key(image_id: Digest) -> str:
+    return f"releases {image_id}"
+
+
+def _told(releases: Sequence[Release]) -> tuple[str, ...]:
+    return tuple(f"sha256:{each.digest} {each.source.uri} {each.source.suite}" for each in releases)
+
+
+def _moved(wish: Wish, old: tuple[str, ...], new: tuple[str, ...]) -> LockError:
+    from builder.lockfile import LockError
+
+    gone, come = (", ".join(sorted(set(a) - set(b))) or "none" for a, b in ((old, new), (new, old)))
+    return LockError(
+        f"{wish.name} has moved: of its Release files, {gone} are locked, and its mirror has {come}",
+        code="lock/moved",
+        hint="`pybuild lock --update` locks what there is now; a mirror at snapshot.debian.org never moves",
+    )
 
 
 def base_key(wish: Wish, releases: Sequence[Release], keyring: Keyring, version: str) -> str:

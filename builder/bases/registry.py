@@ -9,6 +9,9 @@ from builder.bases.images import find, keep, read_config
 from cache.oci.reference import Reference
 
 if TYPE_CHECKING:
+    from cache.oci.digest import Digest
+    from cache.oci.platform import Platform
+    from cache.oci.spec import ImageConfig
     from cache.registry.client import RegistryClient
 
 _CONFIG_LIMIT = 16 * 1024 * 1024
@@ -24,15 +27,33 @@ class RegistryTransport:
     def resolve(self, request: BaseRequest) -> BaseImage:
         """Return the image that the request's location names on its platform.
 
-        The store is asked first, unless `pull` is set. Raises FormatError, RegistryError, StoreError.
+        The store is asked first, unless `pull` is set and the name has no digest. Raises FormatError,
+        RegistryError, StoreError.
         """
         refuse_options(request, "an image of a registry")
         reference = Reference.parse(request.location)
-        if not request.pull:
+        if not request.pull or reference.digest is not None:
             known = find(self._around.store, str(reference), request.platform)
             if known is not None:
                 return known
         return self._pull(reference, request)
+
+    def named(self, location: str) -> Digest:
+        """Return the digest that a name stands for in its registry now: an index's, or a manifest's. Raises
+        FormatError, RegistryError.
+        """
+        reference = Reference.parse(location)
+        name = reference.digest or reference.tag or "latest"
+        return self._connect().manifest(reference, name)[0].digest
+
+    def look(self, location: str, platform: Platform) -> tuple[Digest, ImageConfig]:
+        """Return that digest, and the config of the image for `platform`, without its layers. Raises
+        FormatError, RegistryError.
+        """
+        reference, client = Reference.parse(location), self._connect()
+        resolved = client.resolve(reference, platform)
+        data = client.blob_bytes(reference, resolved.manifest.config, _CONFIG_LIMIT)
+        return resolved.named, read_config(data, len(resolved.manifest.layers), reference.familiar)
 
     def close(self) -> None:
         client, self._client = self._client, None

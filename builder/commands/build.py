@@ -119,6 +119,10 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
         "--pull", action="store_true", help="ask where bases come from again, even if they are in the store"
     )
     parser.add_argument(
+        "--locked", action="store_true", help="take nothing that the lock file does not have, as it has it"
+    )
+    parser.add_argument("--no-lock", action="store_true", help="do as if there were no lock file")
+    parser.add_argument(
         "--host-ca", action="store_true", help="let RUN trust the certificates that this host trusts"
     )
     parser.add_argument("--timestamps", metavar="WHEN", help=TIMESTAMPS)
@@ -160,7 +164,9 @@ def run(args: argparse.Namespace) -> int:
                     build = session.prepare(args, context, recorder.emit)
                     built = build.run(context.recipe, context.directory)
                     written = session.export(built, outputs, display.emit, annotations)
-                    if not built.ran and not context.origin and wanted(args, session.config):
+                    # Whether what is elsewhere is still the same takes a question each time.
+                    settled = not context.origin and all(each.fixed for each in build.fetched)
+                    if not built.ran and settled and wanted(args, session.config):
                         leave_receipt(
                             session, args, context.directory, build, built, recorder.events, started=started
                         )

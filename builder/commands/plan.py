@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _forecast(args: argparse.Namespace, config: Config, root: str) -> Forecast:
     from builder.commands.build import find_recipe
-    from builder.options import plan_options
+    from builder.options import lock_mode, plan_options
     from builder.planning import Planning
     from builder.planning_store import find_store
 
@@ -57,7 +57,8 @@ def _forecast(args: argparse.Namespace, config: Config, root: str) -> Forecast:
     store, why_not = find_store(root)
     try:
         pull = args.pull or config.pull
-        planning = Planning(store, why_not, options, no_cache=args.no_cache, pull=pull)
+        lock = lock_mode(args, config)
+        planning = Planning(store, why_not, options, no_cache=args.no_cache, pull=pull, lock=lock)
         return planning.run(recipe, context)
     finally:
         if store is not None:
