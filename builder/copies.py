@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from builder.chmod import parse_chmod
 from builder.errors import PlanError
+from builder.patterns import IgnoreRules
 from builder.remotes.address import GitAddress, parse_address, redact, with_checksum
 from builder.stagestate import StageState, absolute, line_of
 from builder.steps import ContextTree, CopyStep, Tree
 from grammar import ast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from builder.remotes.address import Address
 
@@ -86,18 +87,22 @@ def _kept(address: Address, instruction: ast.Add) -> Address:
     return replace(address, keep_git_dir=True)
 
 
-def _refuse(instruction: ast.Copy | ast.Add, flags: Mapping[str, object]) -> None:
-    for flag, given in flags.items():
-        if given:
+def _excluded(state: StageState, instruction: ast.Copy | ast.Add) -> tuple[str, ...]:
+    """Return the patterns of --exclude. Raises PlanError for what is none."""
+    patterns = []
+    for word in instruction.exclude:
+        pattern = state.expand(word)
+        try:
+            IgnoreRules((pattern,))
+        except ValueError as error:
             raise PlanError(
-                f"{instruction.keyword} {flag} is not supported by this version",
-                code="recipe/unsupported",
-                span=instruction.span,
-            )
+                f"{instruction.keyword} --exclude={pattern}: {error}", code="copy/pattern", span=word.span
+            ) from None
+        patterns.append(pattern)
+    return tuple(patterns)
 
 
 def _copy(state: StageState, instruction: ast.Copy | ast.Add, tree: Tree) -> None:
-    _refuse(instruction, {"--parents": instruction.parents, "--exclude": instruction.exclude})
     keyword = instruction.keyword
     chown = state.expand(instruction.chown) if instruction.chown else ""
     chmod = state.expand(instruction.chmod) if instruction.chmod else ""
@@ -127,7 +132,8 @@ def _copy(state: StageState, instruction: ast.Copy | ast.Add, tree: Tree) -> Non
                 span=instruction.span,
                 hint=f"write {keyword} <<EOF {posixpath.join(dest, posixpath.basename(name) or 'NAME')}",
             )
-    flags = [f"--chown={chown}"] * bool(chown) + [f"--chmod={chmod}"] * bool(chmod)
+    flags = ["--parents"] * instruction.parents
+    flags += [f"--chown={chown}"] * bool(chown) + [f"--chmod={chmod}"] * bool(chmod)
     shown = " ".join([*flags, *sources, *(f"<<{name}" for name, _ in documents), dest])
     state.steps.append(
         CopyStep(
@@ -145,6 +151,8 @@ def _copy(state: StageState, instruction: ast.Copy | ast.Add, tree: Tree) -> Non
             unpack=isinstance(instruction, ast.Add) and instruction.unpack is not False,
             remote=remote,
             unpack_remote=isinstance(instruction, ast.Add) and bool(instruction.unpack and remote),
+            parents=instruction.parents,
+            exclude=_excluded(state, instruction),
         )
     )
 

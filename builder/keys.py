@@ -80,6 +80,8 @@ def copy_key(step: CopyStep, parent: ChainID | None, trees: tuple[Part, ...]) ->
         ("--chmod", step.chmod),
         *((("--link", "true"),) if step.link else ()),
         *((("--unpack", "true"),) if step.unpack_remote else ()),
+        *((("--parents", "true"),) if step.parents else ()),
+        *((("--exclude", _words(step.exclude)),) if step.exclude else ()),
         *((f"source {name}", digest) for name, digest in trees),
     )
 

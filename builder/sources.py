@@ -138,7 +138,7 @@ class Sources:
         parts = [
             self.remote_part(elsewhere[index])
             if index in elsewhere
-            else (source, self._digest(step.tree, source, chain_id))
+            else (source, self._digest(step.tree, source, chain_id, step.parents, step.exclude))
             for index, source in enumerate(step.sources)
         ]
         return (*parts, *((f"<<{name}", _document_digest(data)) for name, data in step.documents))
@@ -187,11 +187,11 @@ class Sources:
         from builder.archive import is_archive, unpack_archive
         from builder.placement import Source
 
-        for selection in tree.select(source):
+        for selection in tree.select(source, parents=step.parents, exclude=step.exclude):
             if step.unpack and is_archive(tree, selection):
                 unpacked = unpack_archive(tree, selection, staging, len(found))
                 self._archives.append(unpacked)
-                found.append(Source(unpacked, unpacked.select("."), unpacked=True))
+                found.append(Source(unpacked, unpacked.select(".", exclude=step.exclude), unpacked=True))
             else:
                 found.append(Source(tree, (selection,), owner))
 
@@ -242,18 +242,27 @@ class Sources:
         assert isinstance(which, Directory)
         return self.directory(which)
 
-    def _digest(self, which: StepTree, source: str, chain_id: ChainID | None) -> str:
+    def _digest(
+        self,
+        which: StepTree,
+        source: str,
+        chain_id: ChainID | None,
+        parents: bool = False,
+        exclude: tuple[str, ...] = (),
+    ) -> str:
         if chain_id is None:
             assert isinstance(which, Directory)
             files, digests = self._open(which)
-            return self._remember(fingerprint(files, files.select(source), digests, owners=False))
+            selections = files.select(source, parents=parents, exclude=exclude)
+            return self._remember(fingerprint(files, selections, digests, owners=False))
         # A stage's files never change under its ChainID: what was worked out once holds for ever.
-        key = json.dumps([VERSION, chain_id, source])
+        key = json.dumps([VERSION, chain_id, source, *([parents, exclude] if parents or exclude else [])])
         known = self._store.memo.get("tree", key)
         if known is not None:
             return known.decode()
         tree = self.stage(chain_id)
-        digest = self._remember(fingerprint(tree, tree.select(source), FileDigests(tree), owners=True))
+        selections = tree.select(source, parents=parents, exclude=exclude)
+        digest = self._remember(fingerprint(tree, selections, FileDigests(tree), owners=True))
         self._store.memo.put("tree", key, digest.encode())
         return digest
 

@@ -186,6 +186,8 @@ class CopyStep:
     `unpack`: files that are archives are unpacked. `link`: it is as if nothing were below; so a symbolic link
     at the destination is not followed but replaced.
 
+    `parents`: sources keep their directories. `exclude`: patterns of what is left out of sources.
+
     `remote` has those of `sources` that are elsewhere, by their place there, where they stand as they may be
     shown. `unpack_remote`: they are unpacked, too.
     """
@@ -204,6 +206,8 @@ class CopyStep:
     link: bool = False
     remote: tuple[tuple[int, Address], ...] = ()
     unpack_remote: bool = False
+    parents: bool = False
+    exclude: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ class Added:
         if isinstance(address, GitAddress):
             commit = self._remotes.commit(address)
             tree = self._tree(address, commit)
-            return Source(tree, tree.select("."), (0, 0))
+            return Source(tree, tree.select(".", exclude=step.exclude), (0, 0))
         return self._file(address, step, staging, number)
 
     def close(self) -> None:
@@ -128,7 +128,7 @@ class Added:
         if step.unpack_remote and is_archive(tree, selection):
             unpacked = unpack_archive(tree, selection, staging, number)
             self._opened.append(unpacked)
-            return Source(unpacked, unpacked.select("."), unpacked=True)
+            return Source(unpacked, unpacked.select(".", exclude=step.exclude), unpacked=True)
         return Source(tree, (selection,), (0, 0))
 
 

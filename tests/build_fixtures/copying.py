@@ -74,7 +74,11 @@ class Copying:
         root_fd = detached(Overlay((self.root,), self.upper, work))
         before = len(os.listdir("/proc/self/fd"))
         try:
-            found = tuple(found for source in step.sources for found in tree.select(source))
+            found = tuple(
+                found
+                for source in step.sources
+                for found in tree.select(source, parents=step.parents, exclude=step.exclude)
+            )
             owner = resolve_owner(root_fd, step.chown) if step.chown else None
             mode = parse_chmod(step.chmod) if step.chmod else None
             placement = Placement(step.dest, step.into_directory, owner, mode)

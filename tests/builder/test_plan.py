@@ -373,7 +373,6 @@ def test_workdir_is_absolute_and_clean() -> None:
         ("COPY <<.. /dest/\nx\n..", "copy/document"),
         ("RUN --security=insecure x", "run/insecure"),
         ("ADD https://example.org/a b", "recipe/unsupported"),
-        ("ADD --exclude=x a b", "recipe/unsupported"),
     ],
 )
 def test_lines_that_cannot_be(line: str, code: str) -> None:
