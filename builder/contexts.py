@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -87,7 +87,7 @@ def open_context(args: argparse.Namespace, store: Store, emit: Emit) -> Iterator
     if recipe == context == "-":
         raise UsageError("standard input is either the recipe or the context", code="usage/arguments")
     with store.scratch.directory("context") as staging:
-        opened = _Opening(store, emit, staging.path, _keeps_git_dir(args.build_arg))
+        opened = _Opening(store, emit, staging.path, args)
         directory, time = opened.open(context)
         origin = redact(context) if context != "-" else "the context on standard input"
         if recipe is None or (args.file is not None and recipe != "-"):
@@ -99,11 +99,11 @@ def open_context(args: argparse.Namespace, store: Store, emit: Emit) -> Iterator
 class _Opening:
     """Brings a context into the directory `target`."""
 
-    def __init__(self, store: Store, emit: Emit, target: str, keep_git_dir: bool) -> None:
+    def __init__(self, store: Store, emit: Emit, target: str, args: argparse.Namespace) -> None:
         self._store = store
         self._emit = emit
         self._target = target
-        self._keep_git_dir = keep_git_dir
+        self._args = args
 
     def open(self, context: str) -> tuple[str, int | None]:
         """Return the directory, and the time of its commit if it is one."""
@@ -115,6 +115,7 @@ class _Opening:
 
         address = parse_address(context, context=True)
         remotes = Remotes(self._store, self._emit)
+        remotes.give(*self._credentials())
         try:
             if isinstance(address, GitAddress):
                 return self._check_out(remotes, address)
@@ -127,11 +128,21 @@ class _Opening:
         from builder.events import Notice
 
         if address.keep_git_dir is None:
-            address = replace(address, keep_git_dir=self._keep_git_dir)
+            address = replace(address, keep_git_dir=_keeps_git_dir(self._args.build_arg))
         commit = remotes.commit(address)
         self._emit(Notice("info", "context/commit", f"{address.reference} is the commit {commit.id}"))
         found = remotes.check_out(address, commit, self._target)
         return found.path, found.time
+
+    def _credentials(self) -> tuple[Callable[[str], bytes | None], str]:
+        """Return the secrets, and the default ssh agent's socket, that the command line gives."""
+        from builder.secrets import Secrets, parse_secret
+        from builder.ssh import parse_ssh
+
+        secrets = Secrets([parse_secret(text) for text in self._args.secret])
+        agents = [parse_ssh(text) for text in self._args.ssh]
+        agent = next((source.agent for source in agents if source.id == "default"), "")
+        return lambda name: secrets.get(name, required=False), agent
 
     def _download(self, remotes: Remotes, address: HttpAddress) -> str:
         from builder.archive import begins_archive

@@ -67,6 +67,14 @@ class Remotes:
         self._git: tuple[Repositories, Checkouts] | None = None
         self._found: dict[tuple[Kind, str], Fetched] = {}
 
+    def give(self, secrets: Secrets, agent: str = "") -> None:
+        """Take the build's secrets, and the socket of an ssh agent, "" for that of the environment.
+        Before anything is fetched.
+        """
+        self._secrets = secrets
+        if agent:
+            self._environ = {**self._environ, "SSH_AUTH_SOCK": agent}
+
     @property
     def fetched(self) -> tuple[Fetched, ...]:
         """Return what was asked for so far, each once, in order: also what was found without a network."""
@@ -174,7 +182,7 @@ class Remotes:
             return None
         for name, form in (("HTTP_AUTH_HEADER_", "{}"), ("HTTP_AUTH_TOKEN_", "Bearer {}")):
             value = self._secrets(name + host)
-            if value is not None:
+            if value:
                 return form.format(value.decode("utf-8", "replace").strip())
         return None
 

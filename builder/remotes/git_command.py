@@ -183,7 +183,7 @@ def login_for(address: GitAddress, secrets: Secrets | None, *, main: bool = True
     for kind in ("HEADER", "TOKEN"):
         for name in (f"GIT_AUTH_{kind}.{host}", *((f"GIT_AUTH_{kind}",) if main else ())):
             value = secrets(name)
-            if value is not None:
+            if value:
                 told = value.decode("utf-8", "replace").strip()
                 if kind == "TOKEN":
                     return remote, _by_helper(f"{parts.scheme}://{host}", "x-access-token", told)
