@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from builder.direct import Status
     from builder.executor import Executor
     from builder.locks import Locks, Mode, RecipeLock
-    from builder.remotes.fetching import Remotes
+    from builder.remotes.fetching import Fetched, Remotes
     from cache.oci.digest import Digest
     from cache.oci.platform import Platform
     from cache.oci.spec import ImageConfig
@@ -112,6 +112,9 @@ class Build:
         self._count = 0
         self._top = ""
         self._cache = StepCache(store, emit, epoch=settings.epoch, no_cache=settings.no_cache)
+        secrets = Secrets(settings.secrets)
+        agent = next((source.agent for source in settings.ssh if source.id == "default"), "")
+        self._remotes.give(lambda name: secrets.get(name, required=False), agent)
         self._around = Surroundings(
             store,
             emit,
@@ -120,7 +123,7 @@ class Build:
             settings.epoch,
             settings.host_ca,
             self._next_number,
-            Secrets(settings.secrets),
+            secrets,
             Agents(settings.ssh, store, executor),
         )
         self._stages: dict[tuple[str, int, Platform], StageResult] = {}
@@ -129,6 +132,11 @@ class Build:
         self.loader = RecipeLoader(store.memo, confined)
         self.looked_at: dict[str, Status] = {}
         """The files that the build's answer depends on, as they were."""
+
+    @property
+    def fetched(self) -> tuple[Fetched, ...]:
+        """What was taken from elsewhere so far, and what it was."""
+        return self._remotes.fetched
 
     @property
     def fetched(self) -> tuple[Fetched, ...]:

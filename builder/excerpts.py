@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,7 @@ BUILT, FAILED, WRONG, UNREACHABLE, UNABLE = 0, 1, 2, 3, 4
 archive could not be had; the store or the host cannot do it."""
 
 _LARGEST_SOURCE = 1 << 20
+_CREDENTIALS = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 
 
 def exit_code(error: BaseException) -> int:
@@ -85,7 +87,8 @@ def _excerpt(span: Span, sources: Iterable[Source], own: Source | None) -> list[
     source = next((one for one in known if one.name == span.file), None) or _read(span.file)
     if source is None:
         return []
-    text = excerpt(source, span)
+    # Not the credentials of a URL: what is shown goes into logs. As long as they are, so that carets stay.
+    text = _CREDENTIALS.sub(lambda found: "x" * len(found[0]), excerpt(source, span))
     return text.split("\n") if text else []
 
 
