@@ -49,6 +49,9 @@ COMMANDS = {
     "version": "print the version",
 }
 
+_UNPRIVILEGED = frozenset(("check", "fmt", "plan", "doctor", "completion", "help", "version", "lsp"))
+"""Commands that make no mounts, and read no files that only root of the store can."""
+
 RUN_ERROR = 125
 """What `run` ends with where it is not the container's command that failed, as with docker and podman."""
 
@@ -148,6 +151,10 @@ def run(argv: Sequence[str]) -> int:
         # argparse takes all positional words where it meets the first, unless it is told to look for more.
         mixed = getattr(module, "INTERMIXED", False)
         arguments = (sub.parse_intermixed_args if mixed else sub.parse_args)(words[1:])
+        if command not in _UNPRIVILEGED:
+            from builder import userns
+
+            userns.try_enter()
         code = module.run(arguments)
         sys.stdout.flush()
     except SystemExit as stop:

@@ -12,6 +12,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from builder import linux, mounts
+from cache import idmap
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -32,17 +33,28 @@ _LINKS = {
     "ptmx": "pts/ptmx",
 }
 _STRICT = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV | linux.MOUNT_ATTR_NOEXEC
-_PTS = (("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5"))
+_PTS = (("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"))
+_TTY_GROUP = 5
 
 
 def make_nodes(directory: str) -> None:
     """Make the device nodes in `directory`, on a mount that takes them. Their modes are the step's own to
     change.
     """
+    if idmap.confined():
+        _bind_nodes(directory)
+        return
     mask = os.umask(0)
     for name, (major, minor) in NODES.items():
         os.mknod(f"{directory}/{name}", 0o666 | stat.S_IFCHR, os.makedev(major, minor))
     os.umask(mask)
+
+
+def _bind_nodes(directory: str) -> None:
+    """Mount the host's nodes in `directory`: none can be made in a user namespace."""
+    for name in NODES:
+        place = os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        mounts.attach(mounts.clone(linux.AT_FDCWD, f"/dev/{name}"), place)
 
 
 def fill(directory: str, *, points: Iterable[str], privileged: bool) -> None:
@@ -70,7 +82,8 @@ def attach(root: int, directory: str, nodes: str, *, shm_size: int, privileged: 
     for name in NODES:
         if not privileged:
             mounts.attach(mounts.clone(linux.AT_FDCWD, f"{nodes}/{name}"), mounts.open_in(device, name))
-    pts = mounts.filesystem("devpts", _PTS, linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NOEXEC)
+    options = (*_PTS, ("gid", str(_TTY_GROUP))) if idmap.holds(0, _TTY_GROUP) else _PTS
+    pts = mounts.filesystem("devpts", options, linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NOEXEC)
     mounts.attach(pts, mounts.open_in(device, "pts"))
     mounts.attach(mounts.tmpfs(shm_size, 0o1777, _STRICT), mounts.open_in(device, "shm"))
     mounts.attach(mounts.filesystem("mqueue", (), _STRICT), mounts.open_in(device, "mqueue"))

@@ -48,7 +48,8 @@ def attempt(argv: Sequence[str]) -> int | None:
     from cache.store import Store
 
     try:
-        with Store.open(root, warn=lambda message: print(f"warning: {message}", file=sys.stderr)) as store:
+        warn = lambda message: print(f"warning: {message}", file=sys.stderr)  # noqa: E731
+        with Store.open(root, warn=warn, sweep=os.geteuid() == 0) as store:
             blob = store.receipts.get(key(argv))
             receipt = None if blob is None else marshal.loads(blob)
             if receipt is None or not holds(store, receipt):
@@ -217,4 +218,8 @@ def _root(argv: Sequence[str]) -> str | None:
     root = os.environ.get("PYBUILD_ROOT")
     if root:
         return os.path.abspath(root)
-    return "/var/lib/pybuild" if os.geteuid() == 0 else None
+    if os.geteuid() == 0:
+        return "/var/lib/pybuild"
+    home = os.environ.get("HOME")
+    data = os.environ.get("XDG_DATA_HOME") or (home and home + "/.local/share")
+    return data and os.path.join(data, "pybuild")

@@ -95,7 +95,10 @@ def serve(fd: int) -> NoReturn:
     import signal
 
     from builder import capabilities, linux, seccomp
+    from cache import idmap
 
+    if idmap.confined():
+        _enter_pid_namespace()
     os.chdir("/")
     os.setsid()  # no signal from the builder's terminal: it is the builder that decides what a Ctrl-C means
     linux.close_range(fd + 1, 0xFFFFFFFF)
@@ -115,6 +118,36 @@ def serve(fd: int) -> NoReturn:
         if not fds:
             os._exit(0)
         _launch(fds, namespace, own, channel)
+
+
+def _enter_pid_namespace() -> None:
+    """Go on as pid 1 of a namespace of our own: only to one that our user namespace has may setns(2) go back.
+
+    The process that the builder started waits for its end, and takes it along if it is killed itself.
+    """
+    import signal
+
+    from builder import linux
+
+    linux.unshare(linux.CLONE_NEWPID)
+    parent = os.pidfd_open(os.getpid())
+    pid = os.fork()
+    if pid:
+        os.close(_CHANNEL)
+        os.waitpid(pid, 0)
+        os._exit(0)
+    linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if _ended(parent):  # before the signal was asked for
+        os._exit(0)
+    os.close(parent)
+
+
+def _ended(pidfd: int) -> bool:
+    import select
+
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _receive(channel: socket.socket) -> list[int]:

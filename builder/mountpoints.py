@@ -174,6 +174,6 @@ def _copy_attributes(source: str, target: str) -> None:
     os.chown(target, status.st_uid, status.st_gid)
     os.chmod(target, stat.S_IMODE(status.st_mode))
     for key in os.listxattr(source):
-        if not key.startswith("trusted.overlay."):
+        if not key.startswith(("trusted.overlay.", "user.overlay.")):
             os.setxattr(target, key, os.getxattr(source, key))
     os.utime(target, ns=(status.st_atime_ns, status.st_mtime_ns))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from builder import linux
 from builder.errors import HostError
+from cache import idmap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,6 +87,8 @@ def overlay(lower: Sequence[str], upper: str | None, work: str | None, attribute
         _add_lowers(fd, lower, upper is None, opened)
         for key, value in OVERLAY_OPTIONS:
             linux.fsconfig_string(fd, key, value)
+        if idmap.confined():
+            linux.fsconfig_flag(fd, "userxattr")
         if upper is not None and work is not None:
             linux.fsconfig_string(fd, "upperdir", _short(upper, opened))
             linux.fsconfig_string(fd, "workdir", _short(work, opened))

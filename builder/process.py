@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 from builder import capabilities, linux, seccomp
 from builder.errors import StepFailed
 from builder.users import Identity, identify, read
+from cache import idmap
 
 if TYPE_CHECKING:
     from builder.executor import ExecRequest
@@ -108,7 +109,8 @@ def _confine(request: ExecRequest) -> None:
 
 def _change_user(identity: Identity) -> None:
     uid, gid, groups, _ = identity
-    os.setgroups(groups)
+    if idmap.may_set_groups():
+        os.setgroups(groups)
     os.setgid(gid)
     os.setuid(uid)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from builder import devices, linux, mountpoints, mounts, network
 from builder.errors import HostError
+from cache import idmap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,11 +79,12 @@ def build(request: ExecRequest, sources: Sequence[Source]) -> None:
     process's own.
     """
     has_cgroup2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")  # v2 alone, not the hybrid of v1 and v2
+    host_sys = _host_sys(request)
     _attach_scratch(request)
     made = [_make(number, mount, sources[number]) for number, mount in enumerate(request.mounts)]
     root = _mount_root(request, made)
     _mount_proc(root, request.privileged)
-    _mount_sys(root, request.privileged, has_cgroup2)
+    _mount_sys(root, request.privileged, has_cgroup2, host_sys)
     if not request.privileged:
         _mask(root)
     devices.attach(root, "dev", "nodes", shm_size=request.shm_size, privileged=request.privileged)
@@ -232,9 +234,23 @@ def _mount_proc(root: int, privileged: bool) -> None:
         mounts.attach(fd, point)
 
 
-def _mount_sys(root: int, privileged: bool, has_cgroup2: bool) -> None:
+def _host_sys(request: ExecRequest) -> int | None:
+    """Return the host's /sys, where the kernel would not mount a new one: a user namespace may have that of
+    its own network only. To be called before something is attached there.
+    """
+    if not idmap.confined() or request.network == "none":
+        return None
+    return mounts.clone(linux.AT_FDCWD, "/sys", recursive=True)
+
+
+def _mount_sys(root: int, privileged: bool, has_cgroup2: bool, host: int | None) -> None:
     attributes = _STRICT if privileged else _READ_ONLY
-    mounts.attach(mounts.filesystem("sysfs", (), attributes), mountpoints.open_point(root, "/sys", True))
+    point = mountpoints.open_point(root, "/sys", True)
+    if host is not None:
+        mounts.restrict(host, attributes, recursive=True)
+        mounts.attach(host, point)
+        return
+    mounts.attach(mounts.filesystem("sysfs", (), attributes), point)
     if has_cgroup2:
         mounts.attach(mounts.filesystem("cgroup2", (), attributes), mounts.open_in(root, "sys/fs/cgroup"))
 

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, cast
 
+from builder import userns
 from builder.epoch import Epoch
 from builder.errors import UsageError
 
@@ -91,7 +92,8 @@ class Session:
         from builder.contexts import BuildContext
         from builder.locks import Locks
 
-        _require_root()
+        # Said before a base is fetched: unpacking it would be the first to fail.
+        userns.require()
         opened = context if isinstance(context, BuildContext) else BuildContext("", context)
         settings = self.settings(args, opened.directory, opened.commit_time)
         resolve = BaseResolver(self, emit, pull=settings.pull, confined=bool(opened.confined))
@@ -271,15 +273,6 @@ class BaseResolver:
             transport.close()
 
 
-def _require_root() -> None:
-    """Say it before a base is fetched: unpacking it would be the first to fail."""
-    if os.geteuid() != 0:
-        from builder.errors import HostError
-        from builder.reports import PRIVILEGES_HINT
-
-        raise HostError("building needs root", code="host/privileges", hint=PRIVILEGES_HINT)
-
-
 def _warn(message: str) -> None:
     from builder.progress.printable import printable
 
@@ -301,7 +294,7 @@ def store_root(given: str | None, configured: str | None = None) -> str:
     root = given or os.environ.get("PYBUILD_ROOT") or configured
     if root:
         return os.path.abspath(root)
-    if os.geteuid() == 0:
+    if userns.real_uid() == 0:
         return "/var/lib/pybuild"
     data = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local/share")
     return os.path.join(data, "pybuild")

@@ -7,6 +7,8 @@ import os
 import stat
 from typing import TYPE_CHECKING
 
+from cache.idmap import overlay_attribute
+
 if TYPE_CHECKING:
     from cache.scratch import Scratch
 
@@ -82,7 +84,7 @@ def _whiteout(directory: str) -> str | None:
 
 
 def _opaque(directory: str) -> str | None:
-    name = "trusted.overlay.opaque" if os.geteuid() == 0 else "user.overlay.opaque"
+    name = overlay_attribute("opaque")
     try:
         os.setxattr(directory, name, b"y")
     except OSError as error:

@@ -18,6 +18,7 @@ from stat import S_IFCHR, S_IFDIR, S_IFMT
 from typing import TYPE_CHECKING, NamedTuple
 
 from cache.errors import FormatError
+from cache.idmap import overlay_attribute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 WHITEOUT_PREFIX = b".wh."
 OPAQUE_MARKER = b".wh..wh..opq"
-OPAQUE = "trusted.overlay.opaque"
 MAX_PATH = 4095
 """PATH_MAX without its NUL. Deeper trees can be made step by step, but no tool could unpack them."""
 
@@ -112,7 +112,7 @@ def is_whiteout(status: os.stat_result) -> bool:
 def is_opaque(directory: int) -> bool:
     """Whether the open directory hides all that lies below it in lower layers."""
     try:
-        return os.getxattr(directory, OPAQUE) == b"y"
+        return os.getxattr(directory, overlay_attribute("opaque")) == b"y"
     except OSError as error:
         if error.errno in (errno.ENODATA, errno.ENOTSUP):
             return False

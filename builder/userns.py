@@ -1,0 +1,237 @@
+"""Root without being root: entering a user namespace, where this user is root of the ids that it has.
+
+See user_namespaces(7), newuidmap(1), subuid(5), and docs/rootless.md. Entered by the whole of pybuild, once,
+before it opens the store: then all that it does is done as root of the namespace, and a step needs no other
+code than with the machine's root but for what the kernel keeps from a user namespace (device nodes, sysfs).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+from builder.errors import HostError
+
+Kind = Literal["root", "subordinate", "container", "single"]
+"""root: of the machine, or as good as it; subordinate: a user with the ids of /etc/subuid; container: root of
+a container, with the ids that are mapped into it; single: with no other id than its own."""
+
+_SYS_ADMIN = 1 << 21
+_LAST = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """What /proc/PID/uid_map and gid_map are to say: (first id inside, first id outside, how many).
+    `why_single` says why there are no more than one.
+    """
+
+    kind: Kind
+    uids: tuple[tuple[int, int, int], ...]
+    gids: tuple[tuple[int, int, int], ...]
+    why_single: str = ""
+
+
+_entered: Mapping | None = None
+_refusal: HostError | None = None
+_uid = os.geteuid()
+
+
+def entered() -> Mapping | None:
+    """Return how this process became root of a namespace; None if it did not."""
+    return _entered
+
+
+def real_uid() -> int:
+    """Return the effective user id that this process was started with."""
+    return _uid
+
+
+def try_enter() -> None:
+    """As `enter`, but keep what speaks against it for `require`: there are commands that do without."""
+    global _refusal
+    try:
+        enter()
+    except HostError as error:
+        _refusal = error
+
+
+def require() -> None:
+    """Raise HostError if this process is not root, and say why it could not become it."""
+    if _refusal is not None:
+        raise _refusal
+    if not is_root():
+        raise HostError("building needs root, or a user namespace", code="host/privileges")
+
+
+def is_root() -> bool:
+    """Return whether this process can make mounts: it is root here, with CAP_SYS_ADMIN (capabilities(7))."""
+    return os.geteuid() == 0 and bool(_effective() & _SYS_ADMIN)
+
+
+def enter() -> None:
+    """Become root of a new user namespace, with a mount namespace of its own; nothing if that is not needed.
+
+    The process must have one thread. Raises HostError where the kernel, or newuidmap, refuses.
+    """
+    global _entered
+    if is_root():
+        return
+    from builder import linux
+    from cache import idmap
+
+    mapping = find_mapping()
+    ready, written = os.pipe()
+    mapper = _fork_mapper(mapping, ready, written)
+    os.close(ready)
+    try:
+        linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
+    except OSError as error:
+        raise _refused(error) from None
+    finally:
+        # The mapper goes on when this end is closed, or gives up if there is no namespace.
+        os.close(written)
+        status = os.waitstatus_to_exitcode(os.waitpid(mapper, 0)[1])
+    if status:
+        raise HostError(
+            "the ids of this user cannot be mapped into a user namespace",
+            code="host/user-namespace",
+            hint="`pybuild doctor` says what is missing",
+        )
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    linux.mount("", "/", "", linux.MS_REC | linux.MS_PRIVATE)
+    idmap.forget()
+    _entered = mapping
+
+
+def find_mapping() -> Mapping:
+    """Return the ids that a namespace of this user can have."""
+    uid, gid = os.geteuid(), os.getegid()
+    if uid == 0 and _effective() & (1 << 6 | 1 << 7) == (1 << 6 | 1 << 7):
+        # Root of a container that may set ids: as many as it has itself.
+        return Mapping("container", _all("uid"), _all("gid"))
+    own = Mapping("single", ((0, uid, 1),), ((0, gid, 1),))
+    from shutil import which
+
+    lacking = [name for name in ("newuidmap", "newgidmap") if which(name) is None]
+    if lacking:
+        return _single(own, f"there is no {lacking[0]}")
+    ranges = [subordinate(f"/etc/sub{kind}", uid) for kind in ("uid", "gid")]
+    for kind, found in zip(("uid", "gid"), ranges, strict=True):
+        if not found:
+            return _single(own, f"/etc/sub{kind} has nothing for this user")
+    return Mapping("subordinate", _after(uid, ranges[0]), _after(gid, ranges[1]))
+
+
+def subordinate(path: str, uid: int) -> list[tuple[int, int]]:
+    """Return the ranges (first id, how many) that `path`, /etc/subuid or /etc/subgid, gives to the user."""
+    import pwd
+
+    names = {str(uid)}
+    try:
+        names.add(pwd.getpwuid(uid).pw_name)
+    except KeyError:
+        return []  # newuidmap refuses who has no name
+    found: list[tuple[int, int]] = []
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        fields = line.split(":")
+        if len(fields) == 3 and fields[0] in names and fields[1].isdecimal() and fields[2].isdecimal():
+            found.append((int(fields[1]), int(fields[2])))
+    return found
+
+
+def _single(own: Mapping, why: str) -> Mapping:
+    return Mapping(own.kind, own.uids, own.gids, why)
+
+
+def _after(own: int, ranges: list[tuple[int, int]]) -> tuple[tuple[int, int, int], ...]:
+    """Return a map with `own` as 0, and from 1 on the subordinate ids."""
+    lines, inside = [(0, own, 1)], 1
+    for first, count in ranges:
+        lines.append((inside, first, count))
+        inside += count
+    return tuple(lines)
+
+
+def _all(kind: str) -> tuple[tuple[int, int, int], ...]:
+    from cache import idmap
+
+    return tuple((first, first, count) for first, count in idmap.mapped(kind))
+
+
+def _fork_mapper(mapping: Mapping, ready: int, written: int) -> int:
+    """Fork a process that writes the map of this one from outside, once the pipe is closed at its other end.
+
+    newuidmap(1) has to run in the namespace above; so has who writes more than one id.
+    """
+    target = os.getpid()
+    mapper = os.fork()
+    if mapper:
+        return mapper
+    code = 1
+    try:
+        os.close(written)
+        os.read(ready, 1)
+        code = _write_maps(mapping, target)
+    finally:
+        os._exit(code)
+
+
+def _write_maps(mapping: Mapping, target: int) -> int:
+    if mapping.kind == "subordinate":
+        import subprocess
+
+        for program, lines in (("newuidmap", mapping.uids), ("newgidmap", mapping.gids)):
+            words = [str(number) for line in lines for number in line]
+            if code := subprocess.run([program, str(target), *words], check=False).returncode:
+                return code
+        return 0
+    if mapping.kind == "single":
+        # Without it a group could be dropped that denies something (user_namespaces(7), CVE-2014-8989).
+        _write(f"/proc/{target}/setgroups", "deny")
+    for kind, lines in (("uid", mapping.uids), ("gid", mapping.gids)):
+        _write(f"/proc/{target}/{kind}_map", "".join("{} {} {}\n".format(*line) for line in lines))
+    return 0
+
+
+def _write(path: str, text: str) -> None:
+    # One write(2) for the whole map: the kernel takes no second one.
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def _effective() -> int:
+    """Return the mask of effective capabilities (proc_pid_status(5)), without the import of ctypes."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+            for line in status:
+                if line.startswith("CapEff:"):
+                    return int(line.split()[1], 16)
+    except OSError:
+        pass
+    return 0
+
+
+def _refused(error: OSError) -> HostError:
+    hint = "`pybuild doctor` says what is missing"
+    try:
+        with open("/proc/sys/user/max_user_namespaces", encoding="ascii") as file:
+            if file.read().strip() == "0":
+                hint = "sysctl -w user.max_user_namespaces=10000"
+    except OSError:
+        pass
+    return HostError(
+        f"building needs root, or a user namespace, and the kernel refuses one: {error.strerror}",
+        code="host/user-namespace",
+        hint=hint,
+    )
