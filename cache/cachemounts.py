@@ -29,7 +29,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from cache.disk import read_small, storing, write_new
-from cache.locks import is_at, try_flock, unlock
+from cache.locks import LockHeld, is_at, try_flock, unlock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -200,16 +200,21 @@ class CacheMounts:
         key = request.identity.key
         told = _once(on_wait)
         pause = _FIRST_WAIT
+        patience = time.monotonic() + _LONGEST_WAIT
         while True:
-            with self.lock(key, on_wait=told):
-                names = self.instances(key)
-                held = self._take(names, request.sharing)
-                if held is None and not (names and request.sharing == "locked"):
-                    held = self._make(request, names)
-                if held is not None:
-                    self._note(held, request.sharing)
-                    return held
-            told()
+            try:
+                with self.lock(key, blocking=False):
+                    names = self.instances(key)
+                    held = self._take(names, request.sharing)
+                    if held is None and not (names and request.sharing == "locked"):
+                        held = self._make(request, names)
+                    if held is not None:
+                        self._note(held, request.sharing)
+                        return held
+                told()
+            except LockHeld:  # for a moment, by who looks; for longer, by who fills, exports or imports
+                if time.monotonic() > patience:
+                    told()
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_WAIT)
 
