@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from builder.errors import PlanError, UsageError
 from builder.fingerprint import FileDigests, Fingerprint, fingerprint
 from builder.keys import VERSION, Part
-from builder.patterns import IgnoreRules, read_ignore_file
+from builder.patterns import IgnoreRules, has_wildcard, read_ignore_file
 from builder.steps import ContextTree, CopyStep, Directory
 from builder.tree import Entry, Selection, Tree
 from cache.oci.digest import ChainID
@@ -275,9 +275,9 @@ class Sources:
 
 def literal(path: str) -> str:
     """Return the pattern that matches `path` and nothing else."""
-    from builder.patterns import has_wildcard
-
-    return re.sub(r"([\\*?\[])", r"\\\1", path) if has_wildcard(path) else path
+    if not has_wildcard(path):
+        return path
+    return re.sub(r"[*?[]", lambda match: f"[{match[0]}]", path.replace("\\", "\\\\"))
 
 
 def open_context(directory: str, recipe: str, origin: str = "") -> Tree:
