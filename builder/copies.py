@@ -169,7 +169,5 @@ def _at(instruction: ast.Instruction, check: Callable[[], object]) -> None:
 def _document(state: StageState, doc: ast.Heredoc) -> bytes:
     content = doc.content
     if doc.expand:
-        from grammar.expand import expand_document
-
-        content = expand_document(content, state.scope.lookup, span=doc.span)
+        content = state.scope.expand_document(content, doc.span)
     return content.encode("utf-8", "surrogateescape")

@@ -87,6 +87,12 @@ def _include(state: StageState, instruction: ast.Include) -> None:
             apply(state, each)
 
 
+def _packages(state: StageState, instruction: ast.Packages) -> None:
+    from builder.packages import packages
+
+    packages(state, instruction)
+
+
 def _label(state: StageState, instruction: ast.Label) -> None:
     new = [
         (state.expand(pair.key), state.expand(pair.value))
@@ -115,10 +121,10 @@ def _user(state: StageState, instruction: ast.User) -> None:
 
 
 def _expose(state: StageState, instruction: ast.Expose) -> None:
-    from grammar.ports import parse_ports
+    from grammar.ports import parse_all_ports
 
     words = state.scope.expand_all(instruction.ports, state.escape)
-    new = [port for word in words for port in parse_ports(word, instruction.span)]
+    new = parse_all_ports(words, instruction.span)
     ports = tuple(dict.fromkeys([*state.config.exposed_ports, *new]))
     state.set_config(instruction, "EXPOSE " + " ".join(new), exposed_ports=tuple(sorted(ports)))
 
@@ -198,6 +204,7 @@ _HANDLERS: dict[str, Callable[..., None]] = {
     "LABEL": _label,
     "MAINTAINER": _maintainer,
     "ONBUILD": _onbuild,
+    "PACKAGES": _packages,
     "RUN": runs.run,
     "SHELL": _shell,
     "STOPSIGNAL": _stopsignal,

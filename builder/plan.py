@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from builder.errors import PlanError
-from builder.instructions import apply
 from builder.namedcontexts import NamedContext, NamedContexts, NamedStage, find
+from builder.plansize import PlanSize
 from builder.runmounts import SCRATCH
 from builder.scope import Scope, build_arguments, global_scope
 from builder.stagestate import StageState, initial_config
@@ -154,6 +154,7 @@ def plan(outline: Outline, options: PlanOptions, bases: Mapping[Base, ImageConfi
     planned: list[PlannedStage] = []
     warnings: list[tuple[str, str, Span | None]] = []
     no_cache = {_find_stage(outline.recipe, name) for name in options.no_cache}
+    size = PlanSize()
     for outlined in outline.stages:
         state = _stage_state(outline, outlined, options, bases, states)
         state.trees = dict(outlined.trees)
@@ -161,7 +162,7 @@ def plan(outline: Outline, options: PlanOptions, bases: Mapping[Base, ImageConfi
         if outlined.files is not None:
             state.steps.append(_files_step(outlined, outlined.files))
         for instruction in (*outlined.triggers, *outlined.instructions):
-            apply(state, instruction)
+            size.apply(state, instruction)
         states[outlined.stage.index] = state
         planned.append(
             PlannedStage(

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from cache.oci.platform import Platform
 from grammar.ast import Recipe, Word
+from grammar.errors import RecipeError
 from grammar.expand import expand, expand_words
+
+if TYPE_CHECKING:
+    from grammar.source import Span
 
 PROXY_ARGUMENTS = frozenset(
     name
@@ -14,6 +19,9 @@ PROXY_ARGUMENTS = frozenset(
     for name in (upper, upper.lower())
 )
 """Arguments that need no ARG, and enter neither key nor history (Dockerfile reference, predefined ARGs)."""
+
+LIMIT = 64 * 1024 * 1024
+"""Characters that all words of a stage may expand to."""
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -23,11 +31,12 @@ class Scope:
     declared.
     """
 
-    __slots__ = ("used", "values")
+    __slots__ = ("_expanded", "used", "values")
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
         self.values: dict[str, str] = dict(values or {})
         self.used: set[str] = set()
+        self._expanded = 0
 
     def lookup(self, name: str) -> str | None:
         """Return the value of `name`, or None where it is not set."""
@@ -35,14 +44,32 @@ class Scope:
 
     def expand(self, word: Word, escape: str) -> str:
         """Return `word` with variables replaced and quotes removed. Raises RecipeError."""
-        return expand(word.text, self.lookup, escape=escape, span=word.span)
+        return self._counted(expand(word.text, self.lookup, escape=escape, span=word.span), word.span)
 
     def expand_all(self, words: Iterable[Word], escape: str) -> tuple[str, ...]:
         """Return what the words expand to, split where an unquoted value has blanks."""
         out: list[str] = []
         for word in words:
-            out += expand_words(word.text, self.lookup, escape=escape, span=word.span)
+            found = expand_words(word.text, self.lookup, escape=escape, span=word.span)
+            self._counted("".join(found), word.span)
+            out += found
         return tuple(out)
+
+    def expand_document(self, content: str, span: Span) -> str:
+        """Return the content of a heredoc with variables replaced. Raises RecipeError."""
+        from grammar.expand import expand_document
+
+        return self._counted(expand_document(content, self.lookup, span=span), span)
+
+    def _counted(self, text: str, span: Span) -> str:
+        """Return `text`, unless all that was expanded is too much: one line may use a long value many
+        times.
+        """
+        self._expanded += len(text)
+        if self._expanded > LIMIT:
+            message = f"what the words up to here expand to is more than {LIMIT >> 20} MiB"
+            raise RecipeError(message, span, code="recipe/too-large")
+        return text
 
 
 def split_variable(pair: str) -> tuple[str, str]:

@@ -315,7 +315,7 @@ class _Expander:
         if colon:
             operator = self.text[self.pos : self.pos + 1]
             self.pos += 1
-        if not operator:
+        if not operator or operator in SPACES:
             self.fail("the closing } is missing", start)
         if operator not in "-+?#%":
             shown = (":" if colon else "") + operator

@@ -6,9 +6,13 @@ from grammar.errors import RecipeError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from grammar.source import Span
 
 PROTOCOLS = ("tcp", "udp", "sctp")
+MOST = len(PROTOCOLS) * 65_536
+"""Ports of one EXPOSE: all that there are."""
 
 
 def parse_ports(text: str, span: Span | None = None) -> tuple[str, ...]:
@@ -18,6 +22,27 @@ def parse_ports(text: str, span: Span | None = None) -> tuple[str, ...]:
     `[ip:]host:container` is read as Docker reads it: the host's part is checked and dropped. Raises
     RecipeError (recipe/port) for what is no port.
     """
+    ports, protocol = _parsed(text, span)
+    return tuple([f"{number}/{protocol}" for number in ports])
+
+
+def parse_all_ports(words: Iterable[str], span: Span | None = None) -> list[str]:
+    """Return the ports of a whole EXPOSE. Raises as `parse_ports`, and for more than there are."""
+    out: list[str] = []
+    for word in words:
+        out += parse_ports(word, span)
+        if len(out) > MOST:
+            raise RecipeError(f"EXPOSE names more than {MOST} ports", span, code="recipe/port")
+    return out
+
+
+def check_ports(text: str, span: Span | None = None) -> None:
+    """Raise RecipeError (recipe/port) where `parse_ports` does."""
+    _parsed(text, span)
+
+
+def _parsed(text: str, span: Span | None) -> tuple[range, str]:
+    """Return the port numbers and the protocol of a word."""
     head, colon, container = text.rpartition(":")
     port, _, protocol = container.partition("/")
     protocol = protocol.lower() or "tcp"
@@ -38,7 +63,7 @@ def parse_ports(text: str, span: Span | None = None) -> tuple[str, ...]:
         )
     if colon:
         _check_host(head, ports, text, span)
-    return tuple([f"{number}/{protocol}" for number in ports])
+    return ports, protocol
 
 
 def _range(text: str) -> range | None:

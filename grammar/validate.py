@@ -18,7 +18,7 @@ from grammar.ast import (
 )
 from grammar.bases import TRANSPORTS, parse_base
 from grammar.errors import RecipeError
-from grammar.ports import parse_ports
+from grammar.ports import check_ports
 from grammar.signals import check_signal
 
 TYPE_CHECKING = False
@@ -80,7 +80,7 @@ def _check_instructions(instructions: Iterable[Instruction]) -> None:
         if isinstance(instruction, Expose):
             for port in instruction.ports:
                 if port.plain:
-                    parse_ports(port.text, port.span)
+                    check_ports(port.text, port.span)
         elif isinstance(instruction, Stopsignal):
             if instruction.signal.plain:
                 check_signal(instruction.signal.text, instruction.signal.span)
