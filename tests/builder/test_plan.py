@@ -372,7 +372,6 @@ def test_workdir_is_absolute_and_clean() -> None:
         ("COPY <<a/b /dest/\nx\na/b", "copy/document"),
         ("COPY <<.. /dest/\nx\n..", "copy/document"),
         ("RUN --security=insecure x", "run/insecure"),
-        ("ADD https://example.org/a b", "recipe/unsupported"),
     ],
 )
 def test_lines_that_cannot_be(line: str, code: str) -> None:

@@ -2,9 +2,9 @@
 
     python tests/fuzz/run.py TARGET SECONDS [--keep]
 
-Finds that reach new code are merged into tests/fuzz/corpus/TARGET with --keep: minimised, none twice, small. What
-broke a property lies there as crash-…, slow-…, oom-… or timeout-…, whatever the options: fix the bug, and leave
-the file for test_corpus.py. Exit code 0: nothing was found.
+Finds that reach new code are merged into tests/fuzz/corpus/TARGET with --keep: minimised, none twice, small.
+What broke a property lies there as crash-…, slow-…, oom-… or timeout-…, whatever the options: fix the bug,
+and leave the file for test_corpus.py. Exit code 0: nothing was found.
 """
 
 from __future__ import annotations
@@ -18,7 +18,9 @@ import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LONGEST = 4096
-"""Bytes of one input: what is wrong with a longer one is wrong with a short one, but for sizes (test_hostile.py)."""
+"""Bytes of one input: what is wrong with a longer one is wrong with a short one, but for sizes
+(test_hostile.py).
+"""
 KEPT = 96 * 1024
 """Bytes that are kept of one target's corpus."""
 SECONDS_EACH = 10
@@ -79,7 +81,15 @@ def dictionary(target: str) -> list[str]:
             "\u2028", "\ufeff", "apt-get install", "apt-get update", "set -e", "case x in", "if ", "; fi",
         ]  # fmt: skip
     if target == "tar":
-        return ["ustar\0" + "00", "ustar  \0", ".wh.", ".wh..wh..opq", "../", "SCHILY.xattr.", "GNU.sparse.major=1\n"]
+        return [
+            "ustar\0" + "00",
+            "ustar  \0",
+            ".wh.",
+            ".wh..wh..opq",
+            "../",
+            "SCHILY.xattr.",
+            "GNU.sparse.major=1\n",
+        ]
     if target == "ignore":
         return ["**", "/**/", "!", "[^", "[a-z]", "\\", "\r\n", "\n#", "../", "\0"]
     return ["sha256:" + "0" * 64, '"mediaType":"', '"digest":"', '"size":', '"config":{', '"layers":[', '"manifests":[',

@@ -1,5 +1,5 @@
-"""What is fuzzed: functions that take any bytes, and raise AssertionError (or anything that is no error of ours)
-where pybuild does what it must not.
+"""What is fuzzed: functions that take any bytes, and raise AssertionError (or anything that is no error of
+ours) where pybuild does what it must not.
 
 Each reader of what others wrote has one: recipes, layer tars, ignore files, the documents of the image-spec.
 `run.py` gives them made-up input by the million; `test_corpus.py` gives them what was worth keeping of it.
@@ -130,8 +130,8 @@ def ignore(data: bytes) -> None:
 
 
 def document(data: bytes) -> None:
-    """References, digests, platforms, and the JSON of manifests, indexes and configs: what is read is written and
-    read again as the same."""
+    """References, digests, platforms, and the JSON of manifests, indexes and configs: what is read is written
+    and read again as the same."""
     text = data.decode("utf-8", "surrogateescape")
     with contextlib.suppress(FormatError):
         name = Reference.parse(text)

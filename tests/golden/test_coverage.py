@@ -1,5 +1,5 @@
-"""The golden recipes cover the language: every point of it, instruction, flag, mount option, operator, and every error
-that reading a recipe can end with."""
+"""The golden recipes cover the language: every point of it, instruction, flag, mount option, operator, and
+every error that reading a recipe can end with."""
 
 from __future__ import annotations
 
@@ -58,7 +58,9 @@ def nodes() -> tuple[object, ...]:
         while pending:
             value = pending.pop()
             out.append(value)
-            pending += value.values() if isinstance(value, Node) else value if isinstance(value, tuple) else ()
+            pending += (
+                value.values() if isinstance(value, Node) else value if isinstance(value, tuple) else ()
+            )
     return tuple(out)
 
 
@@ -81,7 +83,9 @@ def test_every_flag_of_every_instruction_is_used() -> None:
             found |= {symbol} if symbol.isupper() else below(symbol, seen)
         return found
 
-    used = {(node.keyword, flag) for node in nodes() if isinstance(node, ast.Instruction) for flag in _flags(node)}
+    used = {
+        (node.keyword, flag) for node in nodes() if isinstance(node, ast.Instruction) for flag in _flags(node)
+    }
     instructions = {
         "from_": "FROM", "run": "RUN", "copy": "COPY", "add": "ADD", "healthcheck": "HEALTHCHECK", "test": "TEST",
     }  # fmt: skip

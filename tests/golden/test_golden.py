@@ -1,11 +1,12 @@
-"""Golden recipes: tests/golden/NAME with NAME.golden, which has what `pybuild check` says of it, its tree with all
-places, its plan, and the keys of its steps; or the error.
+"""Golden recipes: tests/golden/NAME with NAME.golden, which has what `pybuild check` says of it, its tree
+with all places, its plan, and the keys of its steps; or the error.
 
-`UPDATE_GOLDEN=1 pytest tests/golden` writes them anew; read the difference before committing it. A key that differs
-means that every user's cache is lost, or worse, that one key means two things: another VERSION in builder/keys.py.
+`UPDATE_GOLDEN=1 pytest tests/golden` writes them anew; read the difference before committing it. A key that
+differs means that every user's cache is lost, or worse, that one key means two things: another VERSION in
+builder/keys.py.
 
-A line `# plan: --target=…` in a recipe says how it is planned: --target, --build-arg, --label, --platform. Names begin
-with `error-` where parsing refuses the recipe, and with `refused-` where planning does.
+A line `# plan: --target=…` in a recipe says how it is planned: --target, --build-arg, --label, --platform.
+Names begin with `error-` where parsing refuses the recipe, and with `refused-` where planning does.
 """
 
 from __future__ import annotations

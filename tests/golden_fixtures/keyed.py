@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from builder.keys import StepKey, check_key, copy_key, exec_key, workdir_key
-from builder.steps import BindMount, CacheMount, ConfigStep, CopyStep, ExecStep, StageBase, TestStep, WorkdirStep
+from builder.keys import StepKey, check_key, copy_key, exec_key, packages_key, workdir_key
+from builder.steps import (
+    BindMount,
+    CacheMount,
+    ConfigStep,
+    CopyStep,
+    ExecStep,
+    PackagesStep,
+    StageBase,
+    TestStep,
+    WorkdirStep,
+)
 from cache.oci.digest import ChainID, Digest
 
 if TYPE_CHECKING:
@@ -40,6 +50,8 @@ def key_of(step: Step, below: ChainID | None, platform: str) -> StepKey | None:
         return workdir_key(step, below)
     if isinstance(step, TestStep):
         return check_key(step, below, platform, f"digest of {step.suite}" if step.suite else "")
+    if isinstance(step, PackagesStep):
+        return packages_key(step, below, platform)
     assert isinstance(step, CopyStep)
     trees = [(name, f"digest of {name} in {step.tree}") for name in step.sources]
     documents = [(f"<<{name}", f"digest of {data!r}") for name, data in step.documents]
@@ -48,7 +60,9 @@ def key_of(step: Step, below: ChainID | None, platform: str) -> StepKey | None:
 
 def _with_tree(step: ExecStep) -> list[BindMount | CacheMount]:
     """Return the mounts that show files."""
-    return [mount for mount in step.mounts if isinstance(mount, BindMount | CacheMount) and mount.tree is not None]
+    return [
+        mount for mount in step.mounts if isinstance(mount, BindMount | CacheMount) and mount.tree is not None
+    ]
 
 
 def _made_up(base: Base) -> ChainID | None:

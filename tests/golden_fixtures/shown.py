@@ -1,11 +1,12 @@
-"""Trees and plans as text that people can read, and that `diff` can compare: a line for each node, what is not given
-left out."""
+"""Trees and plans as text that people can read, and that `diff` can compare: a line for each node, what is
+not given left out."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import fields, is_dataclass
 
+from cache.oci.spec import ImageConfig
 from grammar.node import Node
 from grammar.source import Span
 
@@ -21,6 +22,8 @@ def shown(value: object, file: str, label: str = "", indent: str = "") -> list[s
     head = [f"{label}: " * bool(label) + type(value).__name__]
     below: list[str] = []
     for name, field in pairs:
+        if name == "config" and isinstance(value, ImageConfig):
+            continue  # the stage's own, which is shown
         if field in NOT_GIVEN and not (isinstance(field, bytes) and name == "script"):
             continue
         if isinstance(field, Span):
@@ -42,7 +45,9 @@ def _node(value: object) -> bool:
 
 def _deep(value: object) -> bool:
     """Whether a value takes lines of its own."""
-    return _node(value) or (isinstance(value, tuple) and any(_node(item) or isinstance(item, tuple) for item in value))
+    return _node(value) or (
+        isinstance(value, tuple) and any(_node(item) or isinstance(item, tuple) for item in value)
+    )
 
 
 def _fields(value: object) -> list[tuple[str, object]]:
@@ -66,4 +71,7 @@ def _jsonable(value: object) -> object:
         return value.decode("utf-8", "backslashreplace")
     if isinstance(value, tuple | list | frozenset):
         return [_jsonable(item) for item in value]
+    if _node(value):
+        given = {name: _jsonable(field) for name, field in _fields(value) if field not in NOT_GIVEN}
+        return {"is": type(value).__name__, **given}
     return value if isinstance(value, str | int | float | bool) or value is None else str(value)
