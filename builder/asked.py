@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.errors import UsageError
-from builder.steps import Asked, ExecStep, TestStep
+from builder.steps import Asked, ExecStep, PackagesStep, TestStep
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -72,7 +72,7 @@ def asked(args: argparse.Namespace, config: Config) -> Asked:
     )
 
 
-def with_asked(request: ExecRequest, step: ExecStep | TestStep) -> ExecRequest:
+def with_asked(request: ExecRequest, step: ExecStep | TestStep | PackagesStep) -> ExecRequest:
     """Return `request` with what was asked for."""
     if not (step.extra_hosts or step.rlimits or step.shm_size is not None):
         return request

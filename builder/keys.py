@@ -21,6 +21,7 @@ from builder.steps import (
     CacheMount,
     CopyStep,
     ExecStep,
+    PackagesStep,
     SecretMount,
     SshMount,
     StepMount,
@@ -106,12 +107,33 @@ def check_key(step: TestStep, parent: ChainID | None, platform: str, suite: str)
     )
 
 
+def packages_key(step: PackagesStep, parent: ChainID | None, platform: str) -> StepKey:
+    """Return the key of a PACKAGES. What its packages are by now is not asked for: as with a RUN, a hit is
+    what was installed when it ran.
+    """
+    from builder.packagescripts import VERSION as SCRIPT
+
+    pins = step.pins
+    return _key(
+        "packages",
+        parent,
+        ("package manager", step.manager),
+        ("packages", " ".join(f"{n}={v}" if v else n for n, v in step.packages)),
+        ("script", SCRIPT),
+        ("platform", platform),
+        ("network", step.network),
+        *_asked(step),
+        *((("locked", " ".join(f"{n}={v}" for n, v in pins)),) if pins is not None else ()),
+        *((f"variable {name}", value) for name, value in sorted(step.env)),
+    )
+
+
 def base_key(kind: str, *parts: Part) -> StepKey:
     """Return the key under which a made base (mmdebstrap) is remembered."""
     return _key(kind, None, *parts)
 
 
-def _asked(step: ExecStep | TestStep) -> tuple[Part, ...]:
+def _asked(step: ExecStep | TestStep | PackagesStep) -> tuple[Part, ...]:
     """Return the parts of what the command line asks for every command."""
     parts: list[Part] = []
     if step.extra_hosts:

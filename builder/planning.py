@@ -12,12 +12,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from builder.errors import BuildError, PlanError
+from builder.errors import BuildError
 from builder.explain import why
-from builder.keys import StepKey, check_key, copy_key, exec_key, workdir_key
+from builder.keys import StepKey, check_key, copy_key, exec_key, packages_key, workdir_key
 from builder.locks import Locks, Mode
 from builder.plan import PlanOptions, plan, settle
-from builder.recipes import RecipeLoader
+from builder.recipes import RecipeLoader, refuse_cycle
 from builder.sources import EMPTY, Sources
 from builder.stepcache import StepLine
 from builder.stepmounts import mounted_parts
@@ -28,6 +28,7 @@ from builder.steps import (
     Directory,
     ExecStep,
     ImageBase,
+    PackagesStep,
     PlannedStage,
     RecipeBase,
     Scratch,
@@ -275,7 +276,10 @@ class _StagePlanning:
         return describe(tree, {})
 
     def _look(
-        self, step: ExecStep | CopyStep | WorkdirStep | TestStep, line: StepLine, told: StepForecast
+        self,
+        step: ExecStep | CopyStep | WorkdirStep | PackagesStep | TestStep,
+        line: StepLine,
+        told: StepForecast,
     ) -> StepForecast:
         if self._store is None:
             return replace(told, outcome="runs", reason="there is no store to look in")
@@ -303,13 +307,15 @@ class _StagePlanning:
             self.state = replace(self.state, chain_id=record.chain_id)
         return replace(told, outcome="cached", seconds=record.seconds, size=record.size)
 
-    def _key(self, step: ExecStep | CopyStep | WorkdirStep | TestStep) -> StepKey | str:
+    def _key(self, step: ExecStep | CopyStep | WorkdirStep | PackagesStep | TestStep) -> StepKey | str:
         """Return the key of a step on the state below it; or why it cannot be known."""
         below = self.state.chain_id
         if isinstance(step, ExecStep):
             return self._exec_key(step, below)
         if isinstance(step, WorkdirStep):
             return workdir_key(step, below)
+        if isinstance(step, PackagesStep):
+            return packages_key(step, below, self._platform)
         if isinstance(step, TestStep):
             from builder.testing import suite_digest
 

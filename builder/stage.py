@@ -14,7 +14,7 @@ from builder.chmod import parse_chmod
 from builder.errors import BuildError, StepFailed
 from builder.events import Emit, StageFinished, StageStarted, StepFinished, StepOutput, StepStarted
 from builder.image import HistoryEntry, assemble
-from builder.keys import StepKey, check_key, copy_key, exec_key, workdir_key
+from builder.keys import StepKey, check_key, copy_key, exec_key, packages_key, workdir_key
 from builder.sources import EMPTY
 from builder.stepcache import StepCache, StepLine
 from builder.stepmounts import StepMounts, mounted_parts
@@ -24,6 +24,7 @@ from builder.steps import (
     CopyStep,
     Directory,
     ExecStep,
+    PackagesStep,
     PlannedStage,
     StageBase,
     Step,
@@ -139,7 +140,7 @@ class StageRun:
             self._around.emit(StepFinished(line.number, "failed", time.monotonic() - started, status=status))
             raise
 
-    def _layer(self, step: ExecStep | CopyStep | WorkdirStep, line: StepLine) -> None:
+    def _layer(self, step: ExecStep | CopyStep | WorkdirStep | PackagesStep, line: StepLine) -> None:
         key, work = self._prepare(step, line)
         record = self._obtain(line, key, work)
         assert record.diff_id is not None
@@ -155,7 +156,7 @@ class StageRun:
         return self._around.cache.obtain(line, key, self._chain_id, work, layer=layer, no_cache=reason)
 
     def _prepare(
-        self, step: ExecStep | CopyStep | WorkdirStep, line: StepLine
+        self, step: ExecStep | CopyStep | WorkdirStep | PackagesStep, line: StepLine
     ) -> tuple[StepKey, Callable[[Staging], None]]:
         if isinstance(step, ExecStep):
             mounted = mounted_parts(step, self._sources, self._chain_of) if step.mounts else ()
@@ -163,6 +164,9 @@ class StageRun:
             return key, lambda staging: self._exec(step, line, staging)
         if isinstance(step, WorkdirStep):
             return workdir_key(step, self._chain_id), lambda staging: self._workdir(step, staging)
+        if isinstance(step, PackagesStep):
+            packages = packages_key(step, self._chain_id, self._platform)
+            return packages, lambda staging: self._packages(step, packages.key, line, staging)
         tree = None if isinstance(step.tree, Directory) else self._chain_of(step.tree)
         parts = self._sources.parts(step, tree)
         return copy_key(step, self._chain_id, parts), lambda staging: self._copy(step, tree, staging)
@@ -196,6 +200,31 @@ class StageRun:
         )
         with mounts.lent(step, request) as complete:
             self._execute(complete, step.script, line, step.text)
+
+    def _packages(self, step: PackagesStep, key: str, line: StepLine, staging: Staging) -> None:
+        from builder import packagerun
+        from builder.executor import ExecRequest
+
+        around = self._around
+        request = ExecRequest(
+            argv=(),
+            lower=self._lower(),
+            upper=staging.upper,
+            work=staging.work,
+            env=self._with_epoch((*step.proxies, *step.env)),
+            network="none" if step.network == "none" else "host",
+        )
+        request = with_asked(request, step)
+        if around.host_ca:
+            from builder.hostca import with_host_ca
+
+            request = with_host_ca(request)
+        waiting = partial(around.cache.waiting_for_mount, line)
+        prepared = packagerun.prepared(step, around.store, staging, request, waiting)
+        with prepared as complete, self._output(line) as output:
+            errors = packagerun.Errors(step.manager, output)
+            result = around.executor().run(complete, errors)
+        packagerun.remember(around.store, key, packagerun.finish(step, staging, result, errors))
 
     def _test(self, step: TestStep, line: StepLine) -> None:
         from builder.testing import run_suite, suite_digest

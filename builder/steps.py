@@ -222,6 +222,28 @@ class WorkdirStep:
 
 
 @dataclass(frozen=True, slots=True)
+class PackagesStep:
+    """PACKAGES: packages of a package manager, sorted, each a name and a version ("": whichever there is).
+
+    `pins` are all packages that it has to install, in the versions of a lock file; None where none says.
+    `env`, `proxies` and what the command line asks for are as of ExecStep.
+    """
+
+    span: Span
+    text: str
+    created_by: str
+    manager: str
+    packages: tuple[tuple[str, str], ...]
+    env: tuple[tuple[str, str], ...]
+    network: str = "host"
+    proxies: tuple[tuple[str, str], ...] = ()
+    pins: tuple[tuple[str, str], ...] | None = None
+    extra_hosts: tuple[tuple[str, str], ...] = ()
+    rlimits: tuple[tuple[str, int, int], ...] = ()
+    shm_size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ConfigStep:
     """An instruction that changes the config alone: an entry in the history without a layer."""
 
@@ -251,7 +273,7 @@ class TestStep:
     shm_size: int | None = None
 
 
-Step = ExecStep | CopyStep | WorkdirStep | ConfigStep | TestStep
+Step = ExecStep | CopyStep | WorkdirStep | PackagesStep | ConfigStep | TestStep
 
 
 @dataclass(frozen=True, slots=True)
