@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from builder.direct import looked_at
 from builder.errors import HostError, PlanError
 from builder.events import BuildFinished, BuildStarted, Emit, Notice
 from builder.plan import PlanOptions, plan, settle
-from builder.recipes import RecipeLoader
+from builder.recipes import RecipeLoader, refuse_cycle
 from builder.secrets import Secrets, SecretSource
 from builder.sources import Sources, ignore_files
 from builder.ssh import Agents, SshSource
@@ -138,11 +138,6 @@ class Build:
         """What was taken from elsewhere so far, and what it was."""
         return self._remotes.fetched
 
-    @property
-    def fetched(self) -> tuple[Fetched, ...]:
-        """What was taken from elsewhere so far, and what it was."""
-        return self._remotes.fetched
-
     def run(self, recipe: str, context: str) -> Built:
         """Build `recipe` on `context`; return the image. Raises RecipeError, BuildError, CacheError."""
         started = time.monotonic()
@@ -189,7 +184,7 @@ class Build:
         self._refuse_suites(planned)
         origin = "" if above else self._origin
         sources = Sources(self._store, context, path, origin=origin, remotes=self._remotes)
-        self._locks.enter(path)
+        self._locks.enter(path).require(planned)
         try:
             result = self._run_stages(path, real, planned, bases, sources, options)
             self._remember(path, context, planned, sources)
@@ -277,20 +272,12 @@ class Build:
 
     def _recipe_base(self, base: RecipeBase, recipe: str, above: tuple[str, ...]) -> StageResult:
         path = os.path.normpath(os.path.join(os.path.dirname(recipe), base.path))
-        _refuse_cycle(os.path.realpath(path), above, base.span)
+        refuse_cycle(os.path.realpath(path), above, base.span)
         # A base is the same for all that stand on it: arguments, labels and target of the recipe above are
         # not its own. What commands may do and reach is this build's.
         top = self._settings.options
         options = PlanOptions(base.platform, top.build_platform, target=base.target, asked=top.asked)
         return self._recipe(path, os.path.dirname(path) or ".", options, above)
-
-
-def _refuse_cycle(real: str, above: Sequence[str], span: Span | None) -> None:
-    if real not in above:
-        return
-    circle = [*above[above.index(real) :], real]
-    shown = " -> ".join(os.path.basename(path) for path in circle)
-    raise PlanError(f"recipes stand on each other in a circle: {shown}", code="recipe/cycle", span=span)
 
 
 def _label(path: str, stage: PlannedStage) -> str:
