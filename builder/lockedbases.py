@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol
 
 from builder.bases import split_scheme
-from builder.bases.images import find, load
+from builder.bases.images import find, load, named_digest
 from builder.events import Notice
 from cache.oci.digest import Digest
 from cache.oci.reference import Reference
@@ -59,7 +59,8 @@ class LockedBases:
         refuse_moved(self._store, base, lock, pin)
         name = store_name(base)
         if lock.strict and name:
-            self.tags[name] = self._store.images.resolve(name)
+            image_id = self._store.images.resolve(name)
+            self.tags[name] = None if image_id is None else str(image_id)
         if scheme == "docker-image" and pin.digest:
             return self._image(base, directory, lock, pin)
         if scheme in ("docker-image", "mmdebstrap"):
@@ -136,8 +137,8 @@ def refuse_moved(store: Store, base: ImageBase, lock: RecipeLock, pin: BasePin) 
     since = store.images.named_since(name)
     if not own and (since is None or since <= lock.changed):
         return
-    now = (tagged.digest or tagged.image_id) if pin.digest else tagged.image_id
-    raise lock.moved(pin, str(now), "in this store", base.span)
+    now = named_digest(store, name, tagged, base.platform) if pin.digest else tagged.image_id
+    raise lock.moved(pin, now, "in this store", base.span)
 
 
 def pinned_reference(base: ImageBase, pin: BasePin) -> str:

@@ -60,6 +60,10 @@ class FilePin:
     def key(self) -> tuple[str, ...]:
         return (self.url,)
 
+    @property
+    def shown(self) -> str:
+        return self.checksum
+
 
 @dataclass(frozen=True, slots=True)
 class GitPin:
@@ -76,6 +80,10 @@ class GitPin:
     def key(self) -> tuple[str, ...]:
         return (self.url,)
 
+    @property
+    def shown(self) -> str:
+        return self.commit
+
 
 @dataclass(frozen=True, slots=True)
 class PackagesPin:
@@ -89,6 +97,10 @@ class PackagesPin:
     @property
     def key(self) -> tuple[str, ...]:
         return (self.stage, self.line, self.platform)
+
+    @property
+    def shown(self) -> str:
+        return " ".join(self.installed)
 
 
 Pin = BasePin | FilePin | GitPin | PackagesPin

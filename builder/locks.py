@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Literal
 
 from builder.bases import split_scheme
 from builder.events import Emit, Notice
-from builder.lockfile import BasePin, LockError, LockFile, lock_path, read_lock
+from builder.lockfile import BasePin, FilePin, GitPin, LockError, LockFile, lock_path, read_lock
+from builder.steps import CopyStep
 
 if TYPE_CHECKING:
-    from builder.steps import ImageBase
+    from builder.remotes.address import Address
+    from builder.steps import ImageBase, Plan
     from grammar.source import Span
 
 Mode = Literal["used", "locked", "none"]
@@ -50,12 +52,18 @@ class RecipeLock:
 
     def pinned(self, kind: Literal["http", "git"], reference: str) -> str | None:
         """Return the pin of a file or repository, as of builder.remotes.fetching; None where it has none."""
-        if self.file is None:
-            return None
-        if kind == "http":
-            return next((pin.checksum for pin in self.file.files if pin.url == reference), None)
-        found = next((pin for pin in self.file.repositories if pin.url == reference), None)
-        return None if found is None else " ".join(filter(None, (found.commit, found.ref, found.tag)))
+        found = None if self.file is None else pin_of(self.file, kind, reference)
+        if isinstance(found, GitPin):
+            return " ".join(filter(None, (found.commit, found.ref, found.tag)))
+        return None if found is None else found.checksum
+
+    def require(self, plan: Plan) -> None:
+        """Look that there is a pin for all that ADD takes from elsewhere. Raises LockError (lock/missing)."""
+        for step in (step for stage in plan.stages for step in stage.steps):
+            for _, address in step.remote if isinstance(step, CopyStep) else ():
+                kind = remote_kind(address)
+                if kind is not None and self.pinned(kind, address.reference) is None:
+                    self.missing(address.reference, step.span)
 
     def missing(self, name: str, span: Span | None) -> None:
         """Say that `name` has no pin. Raises LockError (lock/missing) where each must have one."""
@@ -106,13 +114,30 @@ class Locks:
         """Where lock files were looked for."""
         return () if self._mode == "none" else tuple(lock.path for lock in self._known.values())
 
-    def enter(self, recipe: str) -> None:
-        """Let `pinned` speak for `recipe`, whose steps are next."""
+    def enter(self, recipe: str) -> RecipeLock:
+        """Let `pinned` speak for `recipe`, whose steps are next; return its lock file."""
         self._current = self.of(recipe)
+        return self._current
 
     def pinned(self, kind: Literal["http", "git"], reference: str) -> str | None:
         """Return the pin of a file or repository of the recipe that was entered."""
         return None if self._current is None else self._current.pinned(kind, reference)
+
+
+def pin_of(file: LockFile, kind: Literal["http", "git"], reference: str) -> FilePin | GitPin | None:
+    """Return the pin of a file or repository, None if there is none."""
+    if kind == "http":
+        return next((pin for pin in file.files if pin.url == reference), None)
+    return next((pin for pin in file.repositories if pin.url == reference), None)
+
+
+def remote_kind(address: Address) -> Literal["http", "git"] | None:
+    """Return which kind of pin an address needs; None if the recipe says itself what it is."""
+    from builder.remotes.address import HttpAddress
+
+    if isinstance(address, HttpAddress):
+        return None if address.checksum else "http"
+    return None if address.commit else "git"
 
 
 def base_name(base: ImageBase) -> str:

@@ -8,7 +8,7 @@ above a step that would run, it depends on what that one gives.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -158,6 +158,7 @@ class Planning:
 
         outlined, configs = settle(self.loader.load(path), options, config_of, self.loader.trigger)
         planned = plan(outlined, options, configs)
+        self._locks.enter(path).require(planned)
         self._warnings += planned.warnings
         names = {stage.index: f"{path}#{stage.name}" for stage in planned.stages}
         sources = _Sources(self._store, context, path) if self._store else None
@@ -176,7 +177,7 @@ class Planning:
     def _base(self, base: ImageBase | RecipeBase, recipe: str, above: tuple[str, ...]) -> _State:
         if isinstance(base, RecipeBase):
             path = os.path.normpath(os.path.join(os.path.dirname(recipe), base.path))
-            _refuse_cycle(os.path.realpath(path), above, base.span)
+            refuse_cycle(os.path.realpath(path), above, base.span)
             top = self._options
             options = PlanOptions(base.platform, top.build_platform, target=base.target, asked=top.asked)
             return self._recipe(path, os.path.dirname(path) or ".", options, above)
@@ -411,9 +412,3 @@ def describe(base: Base, names: Mapping[int, str]) -> str:
     if isinstance(base, StageBase):
         return f"stage {names[base.index].rpartition('#')[2] if base.index in names else base.index}"
     return "scratch"
-
-
-def _refuse_cycle(real: str, above: Sequence[str], span: Span | None) -> None:
-    if real in above:
-        shown = " -> ".join(os.path.basename(path) for path in [*above[above.index(real) :], real])
-        raise PlanError(f"recipes stand on each other in a circle: {shown}", code="recipe/cycle", span=span)

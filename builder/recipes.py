@@ -15,8 +15,11 @@ from grammar.includes import Files, link
 from grammar.source import Source
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cache.memo import Memo
     from grammar.ast import Fragment, Instruction, Recipe
+    from grammar.source import Span
 
 MAX_BYTES = 128 << 20
 
@@ -142,6 +145,14 @@ def read_fragment(path: str) -> bytes:
         code="include/missing",
         hint=hint or "the path is relative to the directory of the file that includes it",
     )
+
+
+def refuse_cycle(real: str, above: Sequence[str], span: Span | None) -> None:
+    """Raise PlanError (recipe/cycle) if the recipe `real` is among those that stand on it."""
+    if real not in above:
+        return
+    shown = " -> ".join(os.path.basename(path) for path in [*above[above.index(real) :], real])
+    raise PlanError(f"recipes stand on each other in a circle: {shown}", code="recipe/cycle", span=span)
 
 
 def _memo_key(path: str, data: bytes) -> str:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from builder.annotations import Annotations
     from builder.bases.base import BaseImage, BaseTransport
+    from builder.bases.mmdebstrap import MmdebstrapTransport
     from builder.bases.registry import RegistryTransport
     from builder.build import Build, Built, Settings
     from builder.config import Config
@@ -250,6 +251,15 @@ class BaseResolver:
         from builder.bases import split_scheme
 
         return self.registry.named(split_scheme(base.reference)[1])
+
+    def releases(self, base: ImageBase, directory: str) -> tuple[str, ...]:
+        """Return the Release files that an mmdebstrap base would be made of now."""
+        from builder.bases import split_scheme
+        from builder.bases.base import BaseRequest
+
+        scheme, location = split_scheme(base.reference)
+        transport = cast("MmdebstrapTransport", self._transport(scheme))
+        return transport.releases(BaseRequest(location, base.platform, base.options, True, directory or "."))
 
     @property
     def registry(self) -> RegistryTransport:

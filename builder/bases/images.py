@@ -29,6 +29,18 @@ def find(store: Store, name: str, platform: Platform) -> BaseImage | None:
     return found
 
 
+def named_digest(store: Store, name: str, base: BaseImage, platform: Platform) -> str:
+    """Return the digest under which a registry gave `base` when `name` was pulled: an index's rather than
+    its manifest's. The image's id, if it came from none.
+    """
+    repository = name.rpartition(":")[0] + "@"
+    names = store.images.names_of(base.image_id)
+    digests = [each.removeprefix(repository) for each in names if each.startswith(repository)]
+    pulled = recall(store, _receipt(name, platform), name)
+    manifest = None if pulled is None else pulled.digest
+    return next((each for each in digests if each != manifest), str(manifest or base.image_id))
+
+
 def load(store: Store, image_id: Digest, name: str) -> BaseImage | None:
     """Return the image `image_id` as the base `name`; None if it is not whole in the store."""
     if not store.images.exists(image_id):

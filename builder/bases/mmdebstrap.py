@@ -52,6 +52,14 @@ class MmdebstrapTransport:
                     return known
             return self._make(wish, request)
 
+    def releases(self, request: BaseRequest) -> tuple[str, ...]:
+        """Return the Release files that the base would be made of now, as `releases_of`. Raises BaseError,
+        HostError.
+        """
+        from builder.bases.bootstrap import Bootstrap
+
+        return _told(Bootstrap(self._around, read_wish(request), request.platform).releases())
+
     def close(self) -> None: ...
 
     def _make(self, wish: Wish, request: BaseRequest) -> BaseImage:
