@@ -8,7 +8,7 @@ import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cache.cachemounts import read_identity, read_sharing
+from cache.cachemounts import Identity, read_identity, read_sharing
 from cache.disk import storing
 from cache.locks import LockHeld
 from cache.openat2 import open_directory
@@ -138,10 +138,13 @@ def prune(root: str, mounts: CacheMounts, chosen: Iterable[CacheMount]) -> list[
 def disk_usage(path: str) -> tuple[int, int]:
     """Return how many bytes of the disk the tree at `path` takes, and how many things in it are no directory.
 
-    What is written there meanwhile may or may not count; no symlink is followed, whoever makes one. Raises
-    OSError if `path` cannot be opened.
+    What is written there meanwhile may or may not count; no symlink is followed, whoever makes one. Where
+    there is no directory, that is none. Raises OSError.
     """
-    root = os.open(path, _OPEN)
+    try:
+        root = os.open(path, _OPEN)
+    except (FileNotFoundError, NotADirectoryError):
+        return 0, 0
     seen: set[int] = set()  # inodes with several names
     files = 0
     try:
@@ -185,13 +188,9 @@ def _look(mounts: CacheMounts, name: str) -> CacheMount:
     used = os.stat(path).st_mtime
     with contextlib.suppress(FileNotFoundError):
         used = os.stat(path + "/used").st_mtime
-    size, files = disk_usage(path)
+    size, files = disk_usage(path + "/data")
     described = read_identity(path)
-    in_use = is_in_use(mounts, name)
-    own = files - sum(os.path.lexists(f"{path}/{each}") for each in ("id", "meta.json", "used"))
-    if described is None:
-        return CacheMount(name, "", "", 0, 0, 0, size, own, 0, int(used), read_sharing(path), in_use)
-    identity, created = described
+    identity, created = described or (Identity(""), 0)
     return CacheMount(
         name,
         identity.id,
@@ -200,11 +199,11 @@ def _look(mounts: CacheMounts, name: str) -> CacheMount:
         identity.gid,
         identity.mode,
         size,
-        own,
+        files,
         created,
         int(used),
         read_sharing(path),
-        in_use,
+        is_in_use(mounts, name),
     )
 
 

@@ -387,7 +387,9 @@ def test_a_listing_tells_size_files_sharing_and_use(store: Store, mounts: CacheM
     assert (busy.in_use, idle.in_use) == (True, False)
     assert (idle.id, idle.base, idle.uid, idle.gid, idle.mode) == ("a", "b", 5, 0, 0o755)
     assert (idle.files, idle.sharing) == (3, "locked")
-    du = subprocess.run(["du", "-s", "-B1", f"{mounts.path}/{idle.name}"], capture_output=True, text=True)
+    du = subprocess.run(
+        ["du", "-s", "-B1", f"{mounts.path}/{idle.name}/data"], capture_output=True, text=True
+    )
     assert idle.size == int(du.stdout.split()[0])
     assert idle.used >= idle.created > 0
     assert idle.matches("a") and idle.matches(idle.name) and idle.matches(idle.short_name)
