@@ -1,0 +1,1 @@
+"""Servers on loopback for what is fetched: files over HTTP, git repositories."""
