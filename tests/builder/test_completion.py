@@ -49,6 +49,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         image = store.images.put(ImageConfig(architecture="amd64", os="linux").to_json())
         for name in ("app:1.2", "app:latest", "debian:bookworm"):
             store.images.tag(name, image)
+        for name in ("/root/.cache", "apt"):
+            store.cache_mounts.acquire(name).release()
     finally:
         store.close()
     python_path = os.pathsep.join(path for path in sys.path if path)
@@ -139,6 +141,10 @@ def test_the_shell_itself_finds_no_fault_in_its_script(place: Place, shell: str)
         ("pybuild build --no-cache -t x ja", ["java.rec"]),
         ("pybuild build --iidfile o", ["other.txt"]),
         ("pybuild completion ", ["bash", "zsh", "fish"]),
+        ("pybuild cache-mounts ", ["ls", "rm", "prune", "export", "import"]),
+        ("pybuild cache-mounts rm ", ["/root/.cache", "apt"]),
+        ("pybuild cache-mounts export -o x ap", ["apt"]),
+        ("pybuild cache-mounts import o", ["other.txt"]),
         ("pybuild nonsense.rec --labe", ["--label"]),
     ],
 )
@@ -163,6 +169,7 @@ def test_bash_offers_commands_and_recipes_first(place: Place) -> None:
         ("pybuild java.rec --target ", ["Two", "one"]),
         ("pybuild history ", ["app:1.2", "app:latest", "debian:bookworm"]),
         ("pybuild completion ", ["bash", "fish", "zsh"]),
+        ("pybuild cache-mounts rm ap", ["apt"]),
     ],
 )
 def test_fish_completes(place: Place, line: str, offered: list[str]) -> None:
