@@ -182,6 +182,7 @@ TYPED = [
     ("jav\t--prog\tq\t", "pybuild java.rec --progress"),
     ("java.rec --target o\t", "pybuild java.rec --target one"),
     ("history deb\t", "pybuild history debian:bookworm"),
+    ("cache-mounts rm /ro\t", "pybuild cache-mounts rm /root/.cache"),
     ("build two\t", "pybuild build two\\ words.rec"),
 ]
 
