@@ -17,7 +17,7 @@ from builder.recipes import RecipeLoader, refuse_cycle
 from builder.secrets import Secrets, SecretSource
 from builder.sources import Sources, ignore_files
 from builder.ssh import Agents, SshSource
-from builder.stage import StageResult, StageRun, Surroundings
+from builder.stage import PackagesRun, StageResult, StageRun, Surroundings
 from builder.stepcache import StepCache
 from builder.steps import (
     Base,
@@ -59,6 +59,7 @@ class Settings:
     secrets: tuple[SecretSource, ...] = ()
     ssh: tuple[SshSource, ...] = ()
     lock: Mode = "used"
+    packages_anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +126,8 @@ class Build:
             self._next_number,
             secrets,
             Agents(settings.ssh, store, executor),
+            [],
+            settings.packages_anew,
         )
         self._stages: dict[tuple[str, int, Platform], StageResult] = {}
         self._images: dict[tuple[ImageBase, str], StageResult] = {}
@@ -163,6 +166,11 @@ class Build:
             image_id, result.image, settings.names, recipes, tuple(cache.used), cache.ran, cache.cached
         )
 
+    @property
+    def packages(self) -> tuple[PackagesRun, ...]:
+        """The PACKAGES of this build, as far as it came."""
+        return tuple(self._around.packages)
+
     def _next_number(self) -> int:
         self._count += 1
         return self._count
@@ -180,11 +188,11 @@ class Build:
 
         outlined, configs = settle(recipe, options, config_of, self.loader.trigger)
         planned = plan(outlined, options, configs)
+        planned = self._locks.enter(path).applied(planned)
         self._announce(planned, not above)
         self._refuse_suites(planned)
         origin = "" if above else self._origin
         sources = Sources(self._store, context, path, origin=origin, remotes=self._remotes)
-        self._locks.enter(path).require(planned)
         try:
             result = self._run_stages(path, real, planned, bases, sources, options)
             self._remember(path, context, planned, sources)

@@ -16,21 +16,30 @@ from builder.bases import split_scheme
 from builder.bases.images import find
 from builder.errors import PlanError
 from builder.lockedbases import pinned_reference, store_name, stored
-from builder.lockfile import BasePin, FilePin, GitPin, LockFile, Pin, lock_path, read_lock
-from builder.locks import base_name, is_fixed, pin_of, remote_kind
+from builder.lockfile import BasePin, FilePin, GitPin, LockFile, PackagesPin, Pin, lock_path, read_lock
+from builder.locks import (
+    Locks,
+    base_name,
+    is_fixed,
+    packages_line,
+    packages_pin_key,
+    pin_of,
+    remote_kind,
+)
 from builder.plan import PlanOptions, plan, settle
 from builder.recipes import refuse_cycle
-from builder.steps import ImageBase, RecipeBase
+from builder.steps import CopyStep, ImageBase, PackagesStep, RecipeBase
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from builder.events import Emit
     from builder.recipes import RecipeLoader
     from builder.remotes.address import Address
     from builder.remotes.fetching import Remotes
     from builder.session import BaseResolver
-    from builder.steps import Plan
+    from builder.stage import PackagesRun
+    from builder.steps import Plan, PlannedStage
     from cache.oci.spec import ImageConfig
     from cache.store import Store
     from grammar.ast import Recipe
@@ -57,8 +66,17 @@ class Making:
         self.old = old
         self.anew = anew
         self.pins: dict[tuple[type, tuple[str, ...]], Pin] = {}
+        self.unknown: dict[tuple[str, ...], int] = {}
+        """PACKAGES lines of which it has to be learnt what they install, and their stages' numbers."""
         self.problems: list[str] = []
         """What is missing, or has moved, in words."""
+
+    @property
+    def heeded(self) -> LockFile:
+        """What holds for a build that is to learn what is unknown."""
+        new = self.new
+        known = tuple(pin for pin in new.packages if pin.key not in self.unknown)
+        return replace(new, packages=known)
 
     @property
     def new(self) -> LockFile:
@@ -128,7 +146,7 @@ class Locking:
             making = self._makings[path] = self._open(path, anew=False)
         recipe = self._loader.load(path)
         planned = self._plan(making, recipe, options, above)
-        if path not in self._whole:
+        if path not in self._whole and (above or options.target is None):
             self._whole.add(path)
             self._rest(making, recipe, options, above, {stage.index for stage in planned.stages})
         return planned.stages[-1].image
@@ -166,9 +184,12 @@ class Locking:
 
         outlined, configs = settle(recipe, options, config_of, self._loader.trigger)
         planned = plan(outlined, options, configs)
-        for step in (step for stage in planned.stages for step in stage.steps):
-            for _, address in getattr(step, "remote", ()):
-                self._remote(making, address)
+        for stage in planned.stages:
+            for step in stage.steps:
+                for _, address in step.remote if isinstance(step, CopyStep) else ():
+                    self._remote(making, address)
+                if isinstance(step, PackagesStep):
+                    self._packages(making, stage, step)
         return planned
 
     def _recipe_base(self, base: RecipeBase, recipe: str, above: tuple[str, ...]) -> ImageConfig:
@@ -297,6 +318,64 @@ class Locking:
             return FilePin(address.reference, self._remotes.file_digest(address))
         found = self._remotes.commit(address)
         return GitPin(address.reference, found.id, found.ref or "", found.tag or "")
+
+    # What PACKAGES installs
+
+    def _packages(self, making: Making, stage: PlannedStage, step: PackagesStep) -> None:
+        key = packages_pin_key(stage, step)
+        old = next((pin for pin in making.old.packages if pin.key == key), None) if making.old else None
+        words = [step.manager, *(name for name, _ in step.packages)]
+        if old is not None and not making.anew and not any(map(self._update.has, words)):
+            making.pins[PackagesPin, key] = old
+        elif self._check:
+            if old is None:
+                making.problems.append(f"missing: PACKAGES {packages_line(step)}")
+        else:
+            making.unknown[key] = stage.index
+
+    def learn(self, recipe: str, build: Callable[[PlanOptions, Locks], Sequence[PackagesRun]]) -> None:
+        """Have `recipe` built where that alone tells what its PACKAGES install, and take that down. `build`
+        builds a target, and returns what was installed.
+        """
+        if not any(making.unknown for making in self._makings.values()):
+            return
+        locks = Locks("used", lambda event: None)
+        for making in self._makings.values():
+            locks.put(making.recipe, making.heeded)
+        own = self._makings[recipe].unknown
+        targets: list[str | None] = [str(index) for index in sorted(set(own.values()))]
+        targets = targets or [self._options.target]
+        for target in targets:
+            for run in build(replace(self._options, target=target), locks):
+                self._learnt(run)
+        from builder.events import Notice
+
+        for making in self._makings.values():
+            for stage, line, _ in making.unknown:
+                message = (
+                    f"PACKAGES {line} of stage {stage} was not run: `pybuild lock {making.recipe}` locks it"
+                )
+                self._emit(Notice("warning", "lock/missing", message, making.recipe))
+
+    def _learnt(self, run: PackagesRun) -> None:
+        from builder.keys import packages_key
+        from builder.packagerun import installed_packages, remember
+
+        store, making = self._store, self._makings.get(run.recipe)
+        installed = installed_packages(store, run.key)
+        key = (run.stage, packages_line(run.step), run.platform)
+        if making is None or installed is None or making.unknown.pop(key, None) is None:
+            return
+        texts = tuple(f"{name}={version}" for name, version in sorted(installed))
+        pin = PackagesPin(key[1], key[0], key[2], texts)
+        making.pins[PackagesPin, key] = pin
+        # What was installed is just what a build by the new lock file has to install: it need not do so
+        # again.
+        locked = packages_key(replace(run.step, pins=pin.packages), run.parent, run.platform)
+        record = store.records.get(run.key, parts=True)
+        if record is not None:
+            remember(store, locked.key, pin.packages)
+            store.records.put(replace(record, key=locked.key, parts=locked.parts))
 
 
 def _name(pin: Pin | None) -> str:

@@ -5,16 +5,17 @@ full. Each recipe has a lock file of its own, beside it; so a base is the same f
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from builder.bases import split_scheme
 from builder.events import Emit, Notice
 from builder.lockfile import BasePin, FilePin, GitPin, LockError, LockFile, lock_path, read_lock
-from builder.steps import CopyStep
+from builder.steps import CopyStep, PackagesStep, Step
 
 if TYPE_CHECKING:
     from builder.remotes.address import Address
-    from builder.steps import ImageBase, Plan
+    from builder.steps import ImageBase, Plan, PlannedStage
     from grammar.source import Span
 
 Mode = Literal["used", "locked", "none"]
@@ -27,18 +28,19 @@ class RecipeLock:
     written, in seconds since 1970.
     """
 
-    def __init__(self, recipe: str, mode: Mode, emit: Emit) -> None:
+    def __init__(self, recipe: str, mode: Mode, emit: Emit, file: LockFile | None = None) -> None:
+        """`file`: what is to be heeded in place of what is on the disk."""
         self.recipe = recipe
         self.path = lock_path(recipe)
         self.strict = mode == "locked"
-        self.file: LockFile | None = None
+        self.file = file
         self.changed = 0.0
         self._emit = emit
         self._told: set[str] = set()
-        if mode != "none" and recipe != "-":
+        if file is None and mode != "none" and recipe != "-":
             self.file = read_lock(self.path)
-        if self.file is not None:
-            self.changed = os.stat(self.path).st_mtime
+            if self.file is not None:
+                self.changed = os.stat(self.path).st_mtime
 
     def base(self, base: ImageBase) -> BasePin | None:
         """Return what `base` has to be, None if it may be anything. Raises LockError (lock/missing)."""
@@ -57,13 +59,33 @@ class RecipeLock:
             return " ".join(filter(None, (found.commit, found.ref, found.tag)))
         return None if found is None else found.checksum
 
-    def require(self, plan: Plan) -> None:
-        """Look that there is a pin for all that ADD takes from elsewhere. Raises LockError (lock/missing)."""
+    def applied(self, plan: Plan) -> Plan:
+        """Return `plan` with the packages that PACKAGES has to install; look that there is a pin for all that
+        ADD takes from elsewhere. Raises LockError (lock/missing).
+        """
         for step in (step for stage in plan.stages for step in stage.steps):
             for _, address in step.remote if isinstance(step, CopyStep) else ():
                 kind = remote_kind(address)
                 if kind is not None and self.pinned(kind, address.reference) is None:
                     self.missing(address.reference, step.span)
+        if self.file is None and not self.strict:
+            return plan
+        return replace(plan, stages=tuple(map(self._with_pins, plan.stages)))
+
+    def _with_pins(self, stage: PlannedStage) -> PlannedStage:
+        if not any(isinstance(step, PackagesStep) for step in stage.steps):
+            return stage
+        known = {pin.key: pin for pin in self.file.packages} if self.file else {}
+        steps: list[Step] = []
+        for step in stage.steps:
+            if isinstance(step, PackagesStep):
+                pin = known.get(packages_pin_key(stage, step))
+                if pin is None:
+                    self.missing(f"PACKAGES {packages_line(step)}", step.span)
+                else:
+                    step = replace(step, pins=pin.packages)
+            steps.append(step)
+        return replace(stage, steps=tuple(steps))
 
     def missing(self, name: str, span: Span | None) -> None:
         """Say that `name` has no pin. Raises LockError (lock/missing) where each must have one."""
@@ -109,6 +131,10 @@ class Locks:
             self._known[recipe] = RecipeLock(recipe, self._mode, self._emit)
         return self._known[recipe]
 
+    def put(self, recipe: str, file: LockFile) -> None:
+        """Let `file` be the lock file of `recipe`."""
+        self._known[recipe] = RecipeLock(recipe, self._mode, self._emit, file)
+
     @property
     def paths(self) -> tuple[str, ...]:
         """Where lock files were looked for."""
@@ -129,6 +155,16 @@ def pin_of(file: LockFile, kind: Literal["http", "git"], reference: str) -> File
     if kind == "http":
         return next((pin for pin in file.files if pin.url == reference), None)
     return next((pin for pin in file.repositories if pin.url == reference), None)
+
+
+def packages_pin_key(stage: PlannedStage, step: PackagesStep) -> tuple[str, ...]:
+    """Return the key of the pin that a PACKAGES line has in a lock file."""
+    return (stage.name, packages_line(step), str(stage.image.platform))
+
+
+def packages_line(step: PackagesStep) -> str:
+    """Return a PACKAGES line as a lock file has it: variables filled in, packages sorted."""
+    return " ".join([step.manager, *(f"{n}={v}" if v else n for n, v in step.packages)])
 
 
 def remote_kind(address: Address) -> Literal["http", "git"] | None:

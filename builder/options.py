@@ -36,19 +36,6 @@ def plan_options(args: argparse.Namespace, config: Config) -> PlanOptions:
     )
 
 
-def bare_options(args: argparse.Namespace, config: Config) -> PlanOptions:
-    """Return what a command that builds nothing asks of planning: --platform, --build-arg and
-    --build-context. Raises UsageError.
-    """
-    wanted = platform(args, config)
-    return PlanOptions(
-        platform=wanted,
-        build_platform=Platform.host(),
-        arguments=build_arguments(args.build_arg, config.build_args),
-        contexts=contexts(args.build_context, config.build_contexts, wanted),
-    )
-
-
 def lock_mode(args: argparse.Namespace, config: Config) -> Mode:
     """Return how lock files are heeded. Raises UsageError."""
     if args.locked and args.no_lock:

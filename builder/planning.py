@@ -157,8 +157,7 @@ class Planning:
             return bases[base].image
 
         outlined, configs = settle(self.loader.load(path), options, config_of, self.loader.trigger)
-        planned = plan(outlined, options, configs)
-        self._locks.enter(path).require(planned)
+        planned = self._locks.enter(path).applied(plan(outlined, options, configs))
         self._warnings += planned.warnings
         names = {stage.index: f"{path}#{stage.name}" for stage in planned.stages}
         sources = _Sources(self._store, context, path) if self._store else None

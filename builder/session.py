@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, cast
 
 from builder import userns
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from builder.executor import Executor
     from builder.exporters.base import Output
     from builder.exporters.output_spec import OutputSpec
-    from builder.locks import RecipeLock
+    from builder.locks import Locks, RecipeLock
     from builder.progress import Display
     from builder.remotes.fetching import Pinned, Remotes
     from builder.stage import StageResult
@@ -85,9 +85,18 @@ class Session:
 
         return open_display(mode or "auto", sys.stderr, explain=explain)  # type: ignore[arg-type]
 
-    def prepare(self, args: argparse.Namespace, context: str | BuildContext, emit: Emit) -> Build:
-        """Return the build that the arguments ask for, on a directory or a context that is open. Raises
-        UsageError, and HostError where nothing can be built.
+    def prepare(
+        self,
+        args: argparse.Namespace,
+        context: str | BuildContext,
+        emit: Emit,
+        *,
+        locks: Locks | None = None,
+        change: Callable[[Settings], Settings] = lambda settings: settings,
+    ) -> Build:
+        """Return the build that the arguments ask for, on a directory or a context that is open, with
+        `locks` in place of the lock files on the disk. Raises UsageError, and HostError where nothing can be
+        built.
         """
         from builder.build import Build
         from builder.contexts import BuildContext
@@ -96,10 +105,10 @@ class Session:
         # Said before a base is fetched: unpacking it would be the first to fail.
         userns.require()
         opened = context if isinstance(context, BuildContext) else BuildContext("", context)
-        settings = self.settings(args, opened.directory, opened.commit_time)
+        settings = change(self.settings(args, opened.directory, opened.commit_time))
         resolve = BaseResolver(self, emit, pull=settings.pull, confined=bool(opened.confined))
         self._resolver = resolve
-        locks = Locks(settings.lock, emit)
+        locks = locks or Locks(settings.lock, emit)
         return Build(
             self.store,
             settings,

@@ -70,6 +70,20 @@ class Surroundings:
     numbers: Callable[[], int]
     secrets: Secrets
     agents: Agents
+    packages: list[PackagesRun]
+    packages_anew: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PackagesRun:
+    """A PACKAGES that was run, or found: its key, on the state `parent`, in which recipe and stage."""
+
+    recipe: str
+    stage: str
+    platform: str
+    step: PackagesStep
+    parent: ChainID | None
+    key: str
 
 
 class StageRun:
@@ -142,17 +156,29 @@ class StageRun:
 
     def _layer(self, step: ExecStep | CopyStep | WorkdirStep | PackagesStep, line: StepLine) -> None:
         key, work = self._prepare(step, line)
-        record = self._obtain(line, key, work)
+        anew = isinstance(step, PackagesStep) and self._around.packages_anew and step.pins is None
+        record = self._obtain(line, key, work, anew="its packages are to be locked anew" if anew else "")
         assert record.diff_id is not None
+        if isinstance(step, PackagesStep):
+            run = PackagesRun(
+                self._recipe, self._stage.name, self._platform, step, self._chain_id, record.key
+            )
+            self._around.packages.append(run)
         self._newest = max(self._newest, record.created)
         self._chain_id = record.chain_id
         self._diff_ids.append(record.diff_id)
         self._history.append(HistoryEntry(step.created_by, self._time(record.created), empty_layer=False))
 
     def _obtain(
-        self, line: StepLine, key: StepKey, work: Callable[[Staging], None], *, layer: bool = True
+        self,
+        line: StepLine,
+        key: StepKey,
+        work: Callable[[Staging], None],
+        *,
+        layer: bool = True,
+        anew: str = "",
     ) -> Record:
-        reason = "--no-cache-filter" if self._stage.no_cache else ""
+        reason = "--no-cache-filter" if self._stage.no_cache else anew
         return self._around.cache.obtain(line, key, self._chain_id, work, layer=layer, no_cache=reason)
 
     def _prepare(

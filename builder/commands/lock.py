@@ -14,20 +14,30 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from builder.build import Settings
+    from builder.events import Emit
     from builder.locking import Making, Update
+    from builder.locks import Locks
+    from builder.plan import PlanOptions
+    from builder.session import Session
+    from builder.stage import PackagesRun
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to `parser`."""
+    from builder.commands.build import add_build_options
+
     parser.add_argument(
         "recipe", nargs="?", metavar="RECIPE", help="the recipe, or a directory with a Dockerfile"
     )
-    parser.add_argument("-f", "--file", metavar="RECIPE", help="the recipe, as for build")
+    parser.add_argument("context_", nargs="?", metavar="CONTEXT", help="the directory that COPY reads")
     parser.add_argument(
         "--update",
         action="append",
@@ -35,30 +45,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         const="",
         default=[],
         metavar="NAME",
-        help="ask anew what NAME is (a base with or without its tag, a URL), or everything in the recipe; "
-        "may be repeated",
+        help="ask anew what NAME is (a base with or without its tag, a URL, a package or package manager), "
+        "or everything in the recipe; may be repeated",
     )
     parser.add_argument(
         "--check", action="store_true", help="write nothing; say what is missing, and what has moved"
     )
     parser.add_argument("--print", action="store_true", help="print the lock file in place of writing it")
-    parser.add_argument(
-        "--build-arg",
-        action="append",
-        default=[],
-        metavar="NAME[=VALUE]",
-        help="set an ARG; without VALUE, from the environment",
-    )
-    parser.add_argument(
-        "--build-context",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="let NAME mean something else, as for build",
-    )
-    parser.add_argument(
-        "--platform", metavar="OS/ARCH", help="lock for this platform (default: this machine's)"
-    )
+    add_build_options(parser)
     parser.add_argument(
         "--progress", choices=("auto", "tty", "plain", "json", "quiet"), help="how to show what goes on"
     )
@@ -69,13 +63,12 @@ def run(args: argparse.Namespace) -> int:
     from builder.commands.build import find_recipe
     from builder.errors import UsageError
     from builder.locking import Locking, stale
-    from builder.options import bare_options
+    from builder.options import plan_options
     from builder.recipes import RecipeLoader
     from builder.session import BaseResolver, open_session
 
     update = _update(args)
-    args.context_ = args.context = None
-    recipe, _ = find_recipe(args)
+    recipe, context = find_recipe(args)
     if recipe == "-":
         raise UsageError("a recipe on standard input has no lock file", code="usage/arguments")
     with (
@@ -84,12 +77,13 @@ def run(args: argparse.Namespace) -> int:
     ):
         bases = BaseResolver(session, display.emit, pull=False)
         try:
-            options = bare_options(args, session.config)
+            options = plan_options(args, session.config)
             loader = RecipeLoader(session.store.memo)
             locking = Locking(
                 session.store, bases, loader, options, display.emit, update=update, check=args.check
             )
             makings = locking.run(recipe)
+            locking.learn(recipe, partial(_build, session, args, recipe, context, display.emit))
         finally:
             bases.close()
     if args.check:
@@ -98,6 +92,28 @@ def run(args: argparse.Namespace) -> int:
     for making in makings:
         _print(making) if args.print else _write(making)
     return 0
+
+
+def _build(
+    session: Session,
+    args: argparse.Namespace,
+    recipe: str,
+    context: str,
+    emit: Emit,
+    options: PlanOptions,
+    locks: Locks,
+) -> Sequence[PackagesRun]:
+    """Build a target of the recipe; return what its PACKAGES installed."""
+    from builder.events import Notice
+
+    emit(Notice("info", "lock/build", "what PACKAGES installs is known when it has run: building"))
+
+    def changed(settings: Settings) -> Settings:
+        return replace(settings, options=options, packages_anew=True)
+
+    build = session.prepare(args, context, emit, locks=locks, change=changed)
+    build.run(recipe, context)
+    return build.packages
 
 
 def _update(args: argparse.Namespace) -> Update:
