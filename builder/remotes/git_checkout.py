@@ -101,8 +101,9 @@ class Checkouts:
             return ()
         known: dict[str, dict[str, str]] = {}
         if any(path == b".gitmodules" for _, _, path in entries):
-            blob = ("--blob", f"{commit}:.gitmodules")
-            known = _by_path(self._git("config", *blob, "-z", "--list", directory=repository))
+            # What it includes would be read from this host.
+            read = ("config", "--no-includes", "--blob", f"{commit}:.gitmodules", "-z", "--list")
+            known = _by_path(self._git(*read, directory=repository))
         found = []
         for path, facts in links:
             told_of = known.get(path, {})
