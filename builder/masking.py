@@ -88,7 +88,7 @@ class Masked:
             at = stop
         shown.append(text[at:end])
         self._held = text[end:]
-        self._covered = max(0, at - end)
+        self._covered = max(0, at - end, begun - end)
         if data := b"".join(shown):
             self._show(data)
 

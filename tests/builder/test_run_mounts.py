@@ -38,7 +38,7 @@ def test_a_source_is_relative_to_the_context_and_its_links_stay_inside(project: 
 def test_a_file_is_mounted_as_a_file(project: Project) -> None:
     project.write("conf/app.conf", "x=1")
     outcome = project.build(
-        "FROM base\nRUN --mount=source=conf/app.conf,target=/etc/deep/app.conf cat /etc/deep/app.conf > /seen\n"
+        "FROM base\nRUN --mount=source=conf/app.conf,target=/etc/deep/a.conf cat /etc/deep/a.conf > /seen\n"
     )
     assert project.read(outcome, "seen") == b"x=1"
     assert project.layer(outcome) == ["seen"]
@@ -78,7 +78,8 @@ def test_what_is_written_to_a_writable_mount_is_thrown_away(project: Project) ->
         "RUN --mount=source=d,target=/d,rw --mount=from=other,source=/o,target=/o,rw"
         " --mount=source=d/f,target=/file,rw"
         " echo now > /d/f; touch /d/new; echo now > /o/f; echo now > /file; cat /d/f /o/f /file > /seen\n"
-        "RUN --mount=source=d,target=/d --mount=from=other,source=/o,target=/o cat /d/f /o/f > /again; ls /d >> /again\n"
+        "RUN --mount=source=d,target=/d --mount=from=other,source=/o,target=/o"
+        " cat /d/f /o/f > /again; ls /d >> /again\n"
     )
     assert project.read(outcome, "seen") == b"now\nnow\nnow\n"
     assert project.read(outcome, "again") == b"beforestage\nf\n"
@@ -222,7 +223,8 @@ def test_mounts_within_mounts_are_seen_in_any_order(project: Project) -> None:
     outcome = project.build(
         "FROM ../base/base.rec AS other\nRUN mkdir -p /o/deep; echo stage > /o/deep/y\n"
         "FROM base\n"
-        "RUN --mount=type=tmpfs,target=/d/in/t --mount=source=d,target=/d,rw --mount=from=other,source=/o,target=/d/in/o"
+        "RUN --mount=type=tmpfs,target=/d/in/t --mount=source=d,target=/d,rw"
+        " --mount=from=other,source=/o,target=/d/in/o"
         " cat /d/in/x /d/in/o/deep/y > /seen; touch /d/in/t/z; ls /d/in >> /seen\n"
     )
     assert project.read(outcome, "seen") == b"contextstage\no\nt\nx\n"
@@ -242,7 +244,8 @@ def test_variables_in_options(project: Project) -> None:
 def test_exec_form_and_documents_have_mounts_too(project: Project) -> None:
     project.write("f", "f")
     outcome = project.build(
-        'FROM base\nRUN --mount=target=/m ["cat", "/m/f"]\nRUN --mount=target=/m <<E\n#!/bin/sh\ncat /m/f\nE\n'
+        'FROM base\nRUN --mount=target=/m ["cat", "/m/f"]\n'
+        "RUN --mount=target=/m <<E\n#!/bin/sh\ncat /m/f\nE\n"
     )
     assert outcome.output == "ff"
 
@@ -350,7 +353,8 @@ def test_a_cache_is_known_by_its_id_else_by_its_target(project: Project) -> None
 def test_a_cache_has_owner_and_mode_and_can_be_read_only(project: Project) -> None:
     outcome = project.build(
         "FROM base\nUSER app\n"
-        "RUN --mount=type=cache,target=/c,uid=1000,gid=1001,mode=0700 echo mine > /c/f; stat -c '%u:%g %a' /c\n"
+        "RUN --mount=type=cache,target=/c,uid=1000,gid=1001,mode=0700"
+        " echo mine > /c/f; stat -c '%u:%g %a' /c\n"
         "RUN --mount=type=cache,target=/c,uid=1000,gid=1001,mode=0700,ro cat /c/f; touch /c/g 2>&1 || true\n"
         "RUN --mount=type=cache,target=/c stat -c '%u:%g %a' /c\n"
     )
@@ -366,8 +370,8 @@ def test_a_cache_begins_with_what_it_is_made_from(project: Project) -> None:
     text = (
         "FROM ../base/base.rec AS seed\nRUN mkdir -p /s/d; echo {0} > /s/d/f; chown -R 1000:1001 /s/d\n"
         "FROM base\n"
-        "RUN --mount=type=cache,target=/c,from=seed,source=/s cat /c/d/f > /seen; stat -c %u /c/d/f >> /seen; "
-        "echo more >> /c/d/f\n"
+        "RUN --mount=type=cache,target=/c,from=seed,source=/s "
+        "cat /c/d/f > /seen; stat -c %u /c/d/f >> /seen; echo more >> /c/d/f\n"
         "RUN --mount=type=cache,target=/c,from=seed,source=/s cat /c/d/f >> /seen\n"
     )
     assert project.read(project.build(text.format(1)), "seen") == b"1\n1000\n1\nmore\n"
@@ -377,7 +381,8 @@ def test_a_cache_begins_with_what_it_is_made_from(project: Project) -> None:
 def test_a_cache_can_begin_with_files_of_a_directory_only(project: Project) -> None:
     with pytest.raises(PlanError, match="no directory"):
         project.build(
-            "FROM ../base/base.rec AS a\nFROM base\nRUN --mount=type=cache,target=/c,from=a,source=/etc/passwd true\n"
+            "FROM ../base/base.rec AS a\nFROM base\n"
+            "RUN --mount=type=cache,target=/c,from=a,source=/etc/passwd true\n"
         )
 
 
@@ -400,10 +405,15 @@ def test_a_step_that_fails_keeps_what_it_put_into_a_cache(project: Project) -> N
 # After a build
 
 
+def mountinfo() -> str:
+    with open("/proc/self/mountinfo") as file:
+        return file.read()
+
+
 def test_nothing_stays_behind(project: Project) -> None:
     """No mount, no temporary directory: of a build that ends well, and of one that fails."""
     project.write("d/f", "f")
-    before = open("/proc/self/mountinfo").read()
+    before = mountinfo()
     mounts = (
         "--mount=source=d,target=/a --mount=source=d,target=/b,rw --mount=type=tmpfs,target=/c "
         "--mount=type=cache,target=/d --mount=from=o,target=/e,rw"
@@ -415,5 +425,5 @@ def test_nothing_stays_behind(project: Project) -> None:
         else:
             with pytest.raises(StepFailed):
                 project.build(text)
-    assert open("/proc/self/mountinfo").read() == before
+    assert mountinfo() == before
     assert project.unsound() == []
