@@ -28,7 +28,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from cache import idmap
 from cache.disk import read_small, storing, write_new
+from cache.errors import StoreError
 from cache.locks import LockHeld, is_at, try_flock, unlock
 
 if TYPE_CHECKING:
@@ -249,6 +251,13 @@ class CacheMounts:
     def _make(self, request: Request, names: list[str]) -> Held:
         """Make an instance under the first number that is free."""
         identity = request.identity
+        if not idmap.holds(identity.uid, identity.gid):
+            raise StoreError(
+                f"no directory can be given to {identity.uid}:{identity.gid} here: this user namespace "
+                "has no such id",
+                hint="give your user more subordinate ids (subuid(5), subgid(5)), or build as root",
+                code="cachemount/owner",
+            )
         os.makedirs(self.path, 0o700, exist_ok=True)
         name = free_name(identity.key, names)
         with self.scratch.directory("cachemount") as staging:
@@ -271,8 +280,13 @@ class CacheMounts:
 
     def _note(self, held: Held, sharing: Sharing) -> None:
         """Write down that it is used, and how. A torn or missing note harms nobody."""
-        with contextlib.suppress(OSError), open(f"{self.path}/{held.instance}/used", "w") as file:
-            file.write(sharing + "\n")
+        path = f"{self.path}/{held.instance}"
+        with contextlib.suppress(OSError):
+            if read_sharing(path) == sharing:
+                os.utime(path + "/used")  # a file that is emptied and written again is waited for by ext4
+                return
+            with open(path + "/used", "w") as file:
+                file.write(sharing + "\n")
 
     def _open(self, name: str) -> int | None:
         try:
