@@ -22,6 +22,10 @@ platform = "linux/arm64"
 timestamps = 1700000000
 pull = true
 host-ca = true
+network = "none"
+add-hosts = ["mirror:10.0.0.7"]
+ulimits = ["nofile=100:200", "nproc=50"]
+shm-size = "128m"
 outputs = ["type=oci,dest=a.tar", "type=dir,dest=b"]
 compression = "zstd"
 compression-level = 7
@@ -72,6 +76,10 @@ def test_every_key_reaches_the_configuration(tmp_path: Path) -> None:
         timestamps="1700000000",
         pull=True,
         host_ca=True,
+        network="none",
+        add_hosts=("mirror:10.0.0.7",),
+        ulimits=("nofile=100:200", "nproc=50"),
+        shm_size="128m",
         outputs=("type=oci,dest=a.tar", "type=dir,dest=b"),
         compression="zstd",
         compression_level=7,
@@ -182,7 +190,7 @@ def test_a_key_in_the_wrong_table_is_told_its_right_name(tmp_path: Path) -> None
 def test_an_unknown_table_is_told_what_there_is(tmp_path: Path) -> None:
     text = told("[zzz]\nx = 1\n", tmp_path)
     assert "unknown key `zzz`" in text
-    assert "known here: build-args, build-contexts, compression" in text
+    assert "known here: add-hosts, build-args, build-contexts, compression" in text
 
 
 @pytest.mark.parametrize(
