@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 
 from grammar.ast import Command, Instruction, Recipe, Run, Shell, Stage
+from grammar.expand import SPACES
 from grammar.meaning import POSIX_SHELLS, is_posix
 from grammar.node import Node
 from grammar.recover import Reading
@@ -166,7 +167,7 @@ class Subject:
             if line is None:
                 return None
             text = command.args[0]
-            base = len(line.logical.text.rstrip()) - len(text)
+            base = len(line.logical.text.rstrip(SPACES)) - len(text)
 
             def place(start: int, end: int) -> Span:
                 return line.logical.span(base + start, base + end)

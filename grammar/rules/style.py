@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from grammar.ast import Env, Expose, Label, Maintainer, Onbuild
+from grammar.ast import Env, Expose, Label, Maintainer, Onbuild, Word
+from grammar.expand import SPACES
 from grammar.rules.rule import rule
 
 TYPE_CHECKING = False
@@ -31,7 +32,7 @@ def from_as_casing(subject: Subject) -> Iterator[Finding]:
         keyword = str(line.tokens[0].value)
         for token in line.tokens:
             if token.type == "AS":
-                written = line.logical.text.split()[-2]
+                written = token.value.text if isinstance(token.value, Word) else "AS"
                 if written != _like(keyword, "AS"):
                     yield (
                         token.span,
@@ -71,7 +72,7 @@ def no_empty_continuation(subject: Subject) -> Iterator[Finding]:
 
 def _empty_line(line: Line, lines: list[str]) -> int:
     numbers = line.logical.numbers
-    return next((n for n in range(numbers[0], numbers[-1]) if not lines[n - 1].strip()), 0)
+    return next((n for n in range(numbers[0], numbers[-1]) if not lines[n - 1].strip(SPACES)), 0)
 
 
 @rule("MaintainerDeprecated", "warning", "MAINTAINER is deprecated: a label names the author")

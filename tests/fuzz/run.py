@@ -17,7 +17,7 @@ import sys
 import tempfile
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-LONGEST = 4096
+LONGEST = 2048
 """Bytes of one input: what is wrong with a longer one is wrong with a short one, but for sizes
 (test_hostile.py).
 """
@@ -38,8 +38,11 @@ def main() -> int:
         for path in (found, merged):
             os.mkdir(path)
         words = f"{room}/words"
+        sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
+        from tests.fuzz.words import WORDS
+
         with open(words, "w", encoding="ascii") as file:
-            file.writelines(f"{_quoted(word)}\n" for word in dictionary(target))
+            file.writelines(f"{_quoted(word)}\n" for word in WORDS[target])
         code = _fuzzer(
             target, f"-max_total_time={seconds}", f"-dict={words}", f"-artifact_prefix={kept}/", found, kept
         )
@@ -57,7 +60,7 @@ def _fuzzer(target: str, *arguments: str) -> int:
 
 def child(target: str, arguments: list[str]) -> None:
     """Be the fuzzer: libFuzzer takes `arguments`, and never comes back."""
-    import atheris
+    import atheris  # type: ignore[import-untyped, unused-ignore]
 
     sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
     with atheris.instrument_imports(include=["builder", "cache", "grammar"]):
@@ -65,36 +68,6 @@ def child(target: str, arguments: list[str]) -> None:
 
     atheris.Setup([sys.argv[0], *arguments], TARGETS[target])
     atheris.Fuzz()
-
-
-def dictionary(target: str) -> list[str]:
-    """Return words that random bytes would take long to hit on."""
-    sys.path.insert(0, os.path.dirname(os.path.dirname(HERE)))
-    if target == "recipe":
-        from grammar.lexer import FLAGS, KEYWORDS
-        from grammar.mounts import _KEYS, SHARING, TYPES
-
-        return [
-            *sorted(KEYWORDS), *(f"{flag}=" for flag in sorted(FLAGS)), *(f",{key}=" for key in _KEYS),
-            *TYPES, *SHARING, "FROM scratch\n", "\nRUN ", "<<EOF", "\nEOF\n", "<<-'E'", "\\\n", " \\ \n", "\r\n",
-            "# escape=`\n", "# check=skip=all\n", "${a:-", "${a#", "${a//", '["a", "b"]', " AS x", "&& ", "$(", "$((",
-            "\u2028", "\ufeff", "apt-get install", "apt-get update", "set -e", "case x in", "if ", "; fi",
-        ]  # fmt: skip
-    if target == "tar":
-        return [
-            "ustar\0" + "00",
-            "ustar  \0",
-            ".wh.",
-            ".wh..wh..opq",
-            "../",
-            "SCHILY.xattr.",
-            "GNU.sparse.major=1\n",
-        ]
-    if target == "ignore":
-        return ["**", "/**/", "!", "[^", "[a-z]", "\\", "\r\n", "\n#", "../", "\0"]
-    return ["sha256:" + "0" * 64, '"mediaType":"', '"digest":"', '"size":', '"config":{', '"layers":[', '"manifests":[',
-            '"platform":{', '"architecture":"', '"os":"', '"rootfs":{"type":"layers","diff_ids":[', '"history":[',
-            '"schemaVersion":2', "linux/arm64/v8", "docker.io/library/", "@sha256:", '"annotations":{']  # fmt: skip
 
 
 def _quoted(word: str) -> str:

@@ -21,6 +21,7 @@ from cache.oci.platform import Platform
 from cache.oci.reference import Reference
 from cache.oci.spec import Descriptor, ImageConfig, Index, Manifest
 from cache.unpack import unpack
+from grammar.ast import Recipe
 from grammar.encode import dump, load
 from grammar.errors import RecipeError, render
 from grammar.format import _Formatter
@@ -35,28 +36,28 @@ from tests.golden_fixtures.planned import planned
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from grammar.ast import Fragment, Recipe
+    from grammar.ast import Fragment
 
 
 def recipe(data: bytes) -> None:
-    """Parse, check, format, encode and plan, as a recipe and as a fragment."""
-    for name in ("Dockerfile", "part.rec"):
-        try:
-            source = decode(name, data)
-        except RecipeError as error:
-            assert error.code == "recipe/not-text"
-            return
-        _checked(source)
-        parsed = _parsed(source)
-        if parsed is not None:
-            assert load(dump(parsed)) == parsed
-            _formatted(source)
-    with contextlib.suppress(RecipeError):
-        parse_trigger(source)
-    tree = _parsed(Source("Dockerfile", source.text))
-    if tree is not None:
+    """Parse, check, format, encode and plan; as a fragment what has no FROM."""
+    try:
+        source = decode("part.rec", data)
+    except RecipeError as error:
+        assert error.code == "recipe/not-text"
+        return
+    _checked(source)
+    parsed = _parsed(source)
+    if parsed is None:
+        return
+    assert load(dump(parsed)) == parsed
+    _formatted(source)
+    if isinstance(parsed, Recipe):
         with contextlib.suppress(PlanError, RecipeError, FormatError):
-            planned(tree, arguments=(("A", "1"), ("http_proxy", "p")))  # type: ignore[arg-type]
+            planned(parsed, arguments=(("A", "1"), ("http_proxy", "p")))
+    elif len(parsed.instructions) == 1:
+        with contextlib.suppress(RecipeError):
+            parse_trigger(source)
 
 
 def _checked(source: Source) -> None:
