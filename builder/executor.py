@@ -77,6 +77,7 @@ class ExecRequest:
     nothing.
     rlimits: (name as setrlimit(2) has it, such as "nofile"; soft; hard; -1 for no limit).
     shm_size: of /dev/shm, in bytes. timeout: seconds until the command is killed, None for never.
+    memory: bytes, cpus: how many, pids: how many processes and threads; None for no limit of its own.
 
     What can hold secrets (env, stdin, the data of mounts) is not in its repr.
     """
@@ -103,17 +104,21 @@ class ExecRequest:
     rlimits: tuple[tuple[str, int, int], ...] = ()
     shm_size: int = 64 << 20
     timeout: float | None = None
+    memory: int | None = None
+    cpus: float | None = None
+    pids: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ExecResult:
     """How a command ended: its exit code, or 128 + n for signal n; wall seconds; whether its timeout
-    killed it.
+    killed it; which other limit it ran into, in words, "" for none.
     """
 
     status: int
     seconds: float
     timed_out: bool = False
+    limit: str = ""
 
 
 class Running(Protocol):

@@ -21,6 +21,7 @@ from builder import hostroot, linux, mounts, network, process, reports, rootfs, 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from builder.cgroups import Group
     from builder.executor import ExecRequest
 
 _TIOCSPTLCK = 0x40045431
@@ -29,16 +30,22 @@ _TIOCGPTPEER = 0x5441
 _LAST_FD = 0xFFFFFFFF
 
 
-def run(control: socket.socket, payload: int, fds: Sequence[int], launcher: int) -> NoReturn:
-    """Carry out the request in the memfd `payload`, and exit. `launcher` is the launcher's pidfd."""
+def run(
+    control: socket.socket, payload: int, fds: Sequence[int], launcher: int, group_name: str = ""
+) -> NoReturn:
+    """Carry out the request in the memfd `payload`, and exit. `launcher` is the launcher's pidfd,
+    `group_name` the control group to make for its limits, if it has any.
+    """
     try:
         _depend_on(launcher)
         request, standard = wire.decode(os.pread(payload, os.fstat(payload).st_size, 0), fds)
+        group = _make_group(group_name, request)
         _enter_root(request)
-        command = _start(request, _standard(request, standard, control), control)
-        linux.close_range(3, control.fileno() - 1)
-        linux.close_range(control.fileno() + 1, _LAST_FD)
-        reports.send(control, (reports.EXIT, reap(command)))
+        command = _start(request, _standard(request, standard, control), control, group)
+        kept = [fd for fd, _ in group.fds.values()] if group else []
+        _close_all_but([control.fileno(), *kept])
+        status = reap(command)
+        reports.send(control, (reports.EXIT, status, group.reached() if group else ""))
     except BaseException as error:
         reports.send_error(control, error)
     finally:
@@ -55,6 +62,26 @@ def _depend_on(launcher: int) -> None:
         os._exit(0)
     linux.prctl(linux.PR_SET_DUMPABLE, 0)
     linux.prctl(linux.PR_SET_NAME, b"pybuild-init\0")
+
+
+def _make_group(name: str, request: ExecRequest) -> Group | None:
+    """Make the control group, while the host's file systems are in sight. This process does not enter it: it
+    has to outlive a command that is out of memory.
+    """
+    if not name:
+        return None
+    from builder import cgroups
+
+    return cgroups.make(name, request)
+
+
+def _close_all_but(kept: list[int]) -> None:
+    first = 3
+    for fd in sorted(kept):
+        if fd > first:
+            linux.close_range(first, fd - 1)
+        first = fd + 1
+    linux.close_range(first, _LAST_FD)
 
 
 def _enter_root(request: ExecRequest) -> None:
@@ -101,11 +128,15 @@ def _terminal(control: socket.socket, console: bool) -> int:
     return slave
 
 
-def _start(request: ExecRequest, stdio: tuple[int, int, int], control: socket.socket) -> int:
+def _start(
+    request: ExecRequest, stdio: tuple[int, int, int], control: socket.socket, group: Group | None
+) -> int:
     """Fork the command; return its pid."""
     command = os.fork()
     if command == 0:
         try:
+            if group is not None:
+                group.enter()
             process.become(request, stdio)
         except BaseException as error:
             reports.send_error(control, error)

@@ -18,13 +18,14 @@ from typing import TYPE_CHECKING, NoReturn
 from builder.errors import HostError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 _MOST_FDS = 253  # SCM_MAX_FD
 _BOOTSTRAP = (
     "import sys; sys.path.append(sys.argv[1]); from builder.launcher import serve; serve(int(sys.argv[2]))"
 )
 _CHANNEL = 3
+_LIMITED = b"L"
 
 
 class Launcher:
@@ -45,9 +46,9 @@ class Launcher:
         with theirs:
             return cls(_spawn(theirs.fileno()), ours)
 
-    def submit(self, control: int, payload: int, fds: Sequence[int]) -> None:
+    def submit(self, control: int, payload: int, fds: Sequence[int], *, limited: bool = False) -> None:
         """Have a sandbox made of the request in the memfd `payload`; it reports through `control`. All fds
-        are copied.
+        are copied. `limited`: it needs a control group.
 
         Raises HostError if the launcher is gone.
         """
@@ -55,9 +56,9 @@ class Launcher:
             raise HostError(f"{len(fds)} open files cannot be passed to one step", code="host/sandbox")
         rights = array.array("i", [control, payload, *fds])
         try:
-            self._channel.sendmsg(
-                [b"!"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)], socket.MSG_NOSIGNAL
-            )
+            kind = _LIMITED if limited else b"!"
+            ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
+            self._channel.sendmsg([kind], ancillary, socket.MSG_NOSIGNAL)
         except OSError as error:
             raise HostError(f"the launcher of steps is gone: {error.strerror}", code="host/sandbox") from None
 
@@ -113,11 +114,71 @@ def serve(fd: int) -> NoReturn:
     gc.collect()
     gc.freeze()
     gc.disable()  # a collection would write to pages that parent and child share
+    groups = Groups()
     while True:
-        fds = _receive(channel)
+        groups.wait(channel)
+        kind, fds = _receive(channel)
         if not fds:
+            groups.close()
             os._exit(0)
-        _launch(fds, namespace, own, channel)
+        _launch(fds, namespace, own, channel, groups if kind == _LIMITED else None)
+
+
+class Groups:
+    """The control groups of the steps that run, by the pidfd of pid 1 of each. They go with it."""
+
+    def __init__(self) -> None:
+        self._names: dict[int, str] = {}
+        self._free: Iterator[str] | None = None
+
+    def next_name(self) -> str:
+        """Return a name for a group. At the first call, remove what dead launchers left."""
+        if self._free is None:
+            from builder import cgroups
+
+            cgroups.sweep()
+            self._free = cgroups.names()
+        return next(self._free)
+
+    def keep(self, pidfd: int, name: str) -> None:
+        """Remove the group `name` when the process has ended."""
+        self._names[pidfd] = name
+
+    def wait(self, channel: socket.socket) -> None:
+        """Return when there is something to receive; meanwhile remove the groups whose steps end."""
+        while self._names and channel.fileno() not in (ready := _readable([channel.fileno(), *self._names])):
+            self._remove(ready)
+
+    def close(self) -> None:
+        """Kill what still runs, and remove its groups."""
+        import signal
+
+        for pidfd in self._names:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+        while self._names:
+            self._remove(_readable([*self._names]))
+
+    def remove(self, name: str) -> None:
+        """Remove the group `name`, where nothing runs any more."""
+        from builder import cgroups
+
+        with suppress(OSError):
+            cgroups.remove(name)
+
+    def _remove(self, pidfds: Sequence[int]) -> None:
+        for pidfd in pidfds:
+            self.remove(self._names.pop(pidfd))
+            os.close(pidfd)
+
+
+def _readable(fds: Sequence[int]) -> list[int]:
+    import select
+
+    poll = select.poll()
+    for fd in fds:
+        poll.register(fd, select.POLLIN)
+    return [fd for fd, _ in poll.poll()]
 
 
 def _enter_pid_namespace() -> None:
@@ -150,33 +211,41 @@ def _ended(pidfd: int) -> bool:
     return bool(poll.poll(0))
 
 
-def _receive(channel: socket.socket) -> list[int]:
-    """Return the fds of the next request; none when the builder is gone."""
+def _receive(channel: socket.socket) -> tuple[bytes, list[int]]:
+    """Return the kind and the fds of the next request; none when the builder is gone."""
     data, ancillary, _, _ = channel.recvmsg(1, socket.CMSG_SPACE(4 * _MOST_FDS), socket.MSG_CMSG_CLOEXEC)
     fds = array.array("i")
     for _, _, content in ancillary:
         fds.frombytes(content)
-    return fds.tolist() if data else []
+    return data, fds.tolist() if data else []
 
 
-def _launch(fds: list[int], namespace: int, own: int, channel: socket.socket) -> None:
+def _launch(fds: list[int], namespace: int, own: int, channel: socket.socket, groups: Groups | None) -> None:
     """Fork pid 1 of a new pid namespace for the request, and tell the builder its pidfd."""
     from builder import init, linux, reports
 
     control = socket.socket(fileno=fds[0])
     try:
+        group = groups.next_name() if groups is not None else ""
         # The next child is the first process of a new namespace; this process itself stays where it is.
         linux.unshare(linux.CLONE_NEWPID)
         try:
             pid = os.fork()
             if pid == 0:
                 channel.close()
-                init.run(control, fds[1], fds[2:], own)
+                init.run(control, fds[1], fds[2:], own, group)
         finally:
             linux.setns(namespace, linux.CLONE_NEWPID)
-        with suppress(ProcessLookupError):  # it has ended already, and said how
+        try:
             pidfd = os.pidfd_open(pid)
-            reports.send(control, (reports.STARTED,), pidfd)
+        except ProcessLookupError:  # it has ended already, and said how
+            if groups is not None:
+                groups.remove(group)
+            return
+        reports.send(control, (reports.STARTED,), pidfd)
+        if groups is not None:
+            groups.keep(pidfd, group)
+        else:
             os.close(pidfd)
     except Exception as error:
         reports.send_error(control, error)

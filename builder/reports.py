@@ -2,7 +2,8 @@
 maybe an fd.
 
     (STARTED,) + the pidfd of pid 1      (RUNNING,) + the command's pidfd      (TERMINAL,) + the
-    pseudo-terminal (ERROR, whose, code, message, hint, status)                                (EXIT, status)
+    pseudo-terminal (ERROR, whose, code, message, hint, status)                                (EXIT, status,
+    limit)
 
 The command never holds the socket: it is closed by its execve.
 """

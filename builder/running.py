@@ -52,6 +52,7 @@ class SandboxRunning:
             self._poll.register(fd, select.POLLIN)
         self._listening = True
         self._status: int | None = None
+        self._limit = ""
         self._error: CommandError | HostError | None = None
         self._killed = self._timed_out = self._finished = False
         self._owner = RLock()  # held by who reads: one waits, nobody else may take the fds away meanwhile
@@ -164,7 +165,7 @@ class SandboxRunning:
     def _note(self, report: tuple[Any, ...], fd: int | None) -> None:
         kind = report[0]
         if kind == reports.EXIT:
-            self._status = report[1]
+            self._status, self._limit = report[1:]
         elif kind == reports.ERROR:
             self._error = self._error or _error(report)
         elif fd is not None:
@@ -260,7 +261,7 @@ class SandboxRunning:
                     hint="if memory ran out, `dmesg | tail` says so",
                 )
             status = 128 + signal.SIGKILL
-        return ExecResult(status, time.monotonic() - self._started)
+        return ExecResult(status, time.monotonic() - self._started, limit=self._limit)
 
 
 def _error(report: tuple[Any, ...]) -> CommandError | HostError:

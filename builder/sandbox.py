@@ -11,6 +11,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from builder import wire
+from builder.cgroups import wanted
 from builder.launcher import Launcher
 from builder.running import SandboxRunning
 
@@ -50,7 +51,7 @@ class Sandbox:
             standard = _standard(request, streams, passed)
             payload = _memory("request", wire.encode(request, standard, fds))
             passed.append(payload)
-            self._launcher.submit(theirs.fileno(), payload, fds)
+            self._launcher.submit(theirs.fileno(), payload, fds, limited=bool(wanted(request)))
         except BaseException:
             ours.close()
             for fd in streams:

@@ -1,0 +1,248 @@
+"""A control group for one step, where it is to have limits: cgroups(7), the kernel's cgroup-v1/ and
+cgroup-v2.rst.
+
+Both versions, and the hybrid of them. The group is made beside or below that which pybuild is in itself, so
+that limits from above hold for steps too. Entering one takes the kernel milliseconds (it waits for a grace
+period), which is why a step without limits gets none. The launcher makes groups and removes them; what a
+launcher that was killed left is removed by the next one. Imported by the launcher: nothing heavy.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import time
+from contextlib import suppress
+from typing import TYPE_CHECKING, NamedTuple
+
+from builder.errors import HostError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from builder.executor import ExecRequest
+
+_PREFIX = "pybuild-"
+_TRIES = 50
+_PERIOD = 100_000  # of the scheduler's quota, in microseconds: the kernel's own default
+
+
+class Controller(NamedTuple):
+    """Where groups of a controller are made: a directory, and the version of its hierarchy (1 or 2)."""
+
+    directory: str
+    version: int
+
+
+class Group(NamedTuple):
+    """A step's group: its directories by controller, open, and the version of each hierarchy."""
+
+    fds: dict[str, tuple[int, int]]
+
+    def enter(self) -> None:
+        """Put this process, and what it will start, into the group."""
+        for fd, _ in self.fds.values():
+            _write(fd, "cgroup.procs", "0")
+
+    def reached(self) -> str:
+        """Return which limit the step ran into, in words; "" if none."""
+        for name, file, key, words in (
+            ("memory", "memory.events", "oom_kill", "the limit of memory killed it"),
+            ("pids", "pids.events", "max", "it reached the limit of processes"),
+        ):
+            if name in self.fds:
+                fd, version = self.fds[name]
+                file = "memory.oom_control" if name == "memory" and version == 1 else file
+                if _count(fd, file, key):
+                    return words
+        return ""
+
+
+def wanted(request: ExecRequest) -> tuple[str, ...]:
+    """Return the controllers that the request's limits need."""
+    limits = {"memory": request.memory, "cpu": request.cpus, "pids": request.pids}
+    return tuple(name for name, limit in limits.items() if limit is not None)
+
+
+def make(name: str, request: ExecRequest) -> Group:
+    """Make the group `name` with the request's limits. Raises HostError where this host has no such
+    limits.
+    """
+    found = controllers()
+    group = Group({})
+    for controller in wanted(request):
+        place = found.get(controller)
+        if place is None:
+            raise _unusable(controller, "there is no such controller here")
+        try:
+            group.fds[controller] = (_make(place, controller, name), place.version)
+        except OSError as error:
+            raise _unusable(controller, f"{place.directory}: {error.strerror}") from None
+    _limit(group, request)
+    return group
+
+
+def remove(name: str) -> None:
+    """Remove the directories of the group `name`, whose processes have ended."""
+    for place in set(controllers().values()):
+        _rmdir(f"{place.directory}/{name}")
+
+
+def sweep() -> None:
+    """Remove the groups of launchers that are dead."""
+    for place in set(controllers().values()):
+        for entry in os.listdir(place.directory):
+            if entry.startswith(_PREFIX) and not _alive(entry):
+                # What was in it dies with its launcher, but not at the same instant.
+                for _ in range(_TRIES):
+                    if _rmdir(f"{place.directory}/{entry}"):
+                        break
+                    time.sleep(0.01)
+
+
+def names() -> Iterator[str]:
+    """Yield names for this process's groups: they tell whether it is alive still."""
+    pid, start = _self()
+    number = 0
+    while True:
+        number += 1
+        yield f"{_PREFIX}{pid}-{start}-{number}"
+
+
+def controllers() -> dict[str, Controller]:
+    """Return where groups can be made, by controller: memory, cpu, pids."""
+    own = {}
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            _, kinds, path = line.rstrip("\n").split(":", 2)
+            own.update(dict.fromkeys(kinds.split(","), path))
+    found: dict[str, Controller] = {}
+    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+        for line in file:
+            before, _, after = line.rstrip("\n").partition(" - ")
+            root, point = before.split(" ")[3:5]
+            kind, _, options = after.split(" ", 2)
+            if kind == "cgroup":
+                for name in {"memory", "cpu", "pids"} & {*options.split(",")} & own.keys():
+                    found.setdefault(name, Controller(_join(point, root, own[name]), 1))
+            elif kind == "cgroup2" and "" in own:
+                place = _beside(_join(point, root, own[""]), point)
+                for name in ("memory", "cpu", "pids"):
+                    if name in _read_words(f"{place}/cgroup.controllers"):
+                        found.setdefault(name, Controller(place, 2))
+    return found
+
+
+def _beside(own: str, top: str) -> str:
+    """Return where a group of version 2 can be made: a group with processes in it, but for the root, has no
+    children with controllers ("no internal processes").
+    """
+    return top if own == top else os.path.dirname(own)
+
+
+def _join(point: str, root: str, path: str) -> str:
+    inside = path.removeprefix(root.rstrip("/"))
+    return point + inside.rstrip("/") if inside != "/" else point
+
+
+def _make(place: Controller, controller: str, name: str) -> int:
+    if place.version == 2 and controller not in _read_words(f"{place.directory}/cgroup.subtree_control"):
+        with open(f"{place.directory}/cgroup.subtree_control", "w", encoding="ascii") as file:
+            file.write(f"+{controller}")
+    path = f"{place.directory}/{name}"
+    with suppress(FileExistsError):  # of another controller in the same hierarchy
+        os.mkdir(path)
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _limit(group: Group, request: ExecRequest) -> None:
+    for controller, (fd, version) in group.fds.items():
+        try:
+            if controller == "memory":
+                _limit_memory(fd, version, str(request.memory))
+            elif controller == "pids":
+                _write(fd, "pids.max", str(request.pids))
+            else:
+                assert request.cpus is not None
+                quota = max(int(request.cpus * _PERIOD), 1000)  # the least that the kernel takes
+                text = str(quota) if version == 1 else f"{quota} {_PERIOD}"
+                _write(fd, "cpu.cfs_quota_us" if version == 1 else "cpu.max", text)
+        except OSError as error:
+            raise _unusable(controller, str(error.strerror)) from None
+
+
+def _limit_memory(fd: int, version: int, limit: str) -> None:
+    _write(fd, "memory.limit_in_bytes" if version == 1 else "memory.max", limit)
+    with suppress(FileNotFoundError):  # swap may not be accounted for at all
+        _write(fd, *(("memory.memsw.limit_in_bytes", limit) if version == 1 else ("memory.swap.max", "0")))
+
+
+def _write(directory: int, name: str, text: str) -> None:
+    fd = os.open(name, os.O_WRONLY | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        os.write(fd, text.encode())
+    finally:
+        os.close(fd)
+
+
+def _count(directory: int, name: str, key: str) -> int:
+    """Return the number that stands behind `key` in a file of such lines; 0 if there is none."""
+    try:
+        fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC, dir_fd=directory)
+    except OSError:
+        return 0
+    with open(fd, encoding="ascii") as file:
+        for line in file:
+            word, _, number = line.partition(" ")
+            if word == key:
+                return int(number)
+    return 0
+
+
+def _read_words(path: str) -> list[str]:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().split()
+    except OSError:
+        return []
+
+
+def _rmdir(path: str) -> bool:
+    """Remove a group; return whether trying again is of no use."""
+    try:
+        os.rmdir(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EBUSY, errno.EACCES, errno.EPERM):
+            raise
+        return error.errno != errno.EBUSY
+    return True
+
+
+def _self() -> tuple[int, str]:
+    """Return this process's id and start time as the mounted /proc has them (proc_pid_stat(5))."""
+    with open("/proc/self/stat", encoding="utf-8", errors="replace") as file:
+        text = file.read()
+    return int(text.split(" ", 1)[0]), _start(text)
+
+
+def _alive(name: str) -> bool:
+    words = name.removeprefix(_PREFIX).split("-")
+    if len(words) != 3 or not words[0].isdecimal():
+        return True  # none of ours
+    try:
+        with open(f"/proc/{words[0]}/stat", encoding="utf-8", errors="replace") as file:
+            return _start(file.read()) == words[1]
+    except OSError:
+        return False
+
+
+def _start(stat: str) -> str:
+    return stat.rpartition(")")[2].split()[19]
+
+
+def _unusable(controller: str, reason: str) -> HostError:
+    return HostError(
+        f"steps cannot be limited ({controller}): {reason}",
+        code="host/cgroups",
+        hint="cgroups must be mounted and writable, as root or delegated to the user; `pybuild doctor` tells",
+    )
