@@ -231,9 +231,10 @@ def _alive(name: str) -> bool:
         return True  # none of ours
     try:
         with open(f"/proc/{words[0]}/stat", encoding="utf-8", errors="replace") as file:
-            return _start(file.read()) == words[1]
+            text = file.read()
     except OSError:
         return False
+    return _start(text) == words[1] and text.rpartition(") ")[2][:1] != "Z"
 
 
 def _start(stat: str) -> str:
