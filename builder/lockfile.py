@@ -132,13 +132,11 @@ class LockFile:
 
     def with_pins(self, pins: Iterable[Pin]) -> LockFile:
         """Return this with `pins`, each in place of the one that had its key."""
-        found = self
+        found, given = self, list(pins)
         for table, kind in _TABLES.items():
             member = _MEMBERS[table]
             merged = {pin.key: pin for pin in getattr(found, member)}
-            for pin in pins:
-                if isinstance(pin, kind):
-                    merged[pin.key] = pin
+            merged.update({pin.key: pin for pin in given if isinstance(pin, kind)})
             ordered = tuple(merged[key] for key in sorted(merged))
             found = replace(found, **{member: ordered})
         return found
