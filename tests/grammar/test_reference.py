@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from lark.exceptions import UnexpectedInput
 
 from grammar.errors import RecipeError
 from grammar.lexer import FLAGS as TERMINALS
@@ -126,8 +125,3 @@ def test_the_values_that_are_offered_are_taken(flag: str, value: str) -> None:
     keyword = next(keyword for keyword, flags in FLAGS.items() if flag in flags)
     base = "" if keyword == "FROM" else "FROM a\n"
     parse(Source("x", f"{base}{keyword} {flag}={value} {REST[keyword]}\n"))
-
-
-def test_a_foreign_flag_is_told_from_our_own() -> None:
-    with pytest.raises((RecipeError, UnexpectedInput)):
-        parse(Source("x", "FROM a\nRUN --link true\n"))

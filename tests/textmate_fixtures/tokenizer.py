@@ -1,8 +1,9 @@
 """A TextMate tokenizer on Oniguruma, the regular expressions that editors run these grammars with.
 
-It does as vscode-textmate does (src/grammar/tokenizeString.ts), as far as our grammar needs it: begin, end and
-while rules with back references, \\A and \\G, captures with names, injections with priority. Other grammars that
-ours embeds are not here: their text gets the scopes of the rule that embeds it.
+It does as vscode-textmate does (src/grammar/tokenizeString.ts), as far as our grammar needs it: begin, end
+and while rules with back references, \\A and \\G, captures with names, injections with priority. Other
+grammars that ours embeds are not here: their text gets the scopes of the rule that embeds it. Over all
+recipes of the tests it gives the very pieces that vscode-textmate 9.3 gives.
 """
 
 from __future__ import annotations
@@ -62,8 +63,8 @@ def compiled(pattern: str) -> Any:
 
 
 def search(pattern: str, text: str, position: int, *, first: bool, anchored: bool) -> Any:
-    """Return the match of `pattern` from `position` on. \\A matches in the `first` line only, and \\G where the
-    last rule began (`anchored`)."""
+    """Return the match of `pattern` from `position` on. \\A matches in the `first` line only, and \\G where
+    the last rule began (`anchored`)."""
     if not first:
         pattern = pattern.replace("\\A", "\uffff")
     if not anchored:
@@ -83,7 +84,8 @@ class Tokenizer:
         ]
 
     def lines(self, text: str) -> list[list[Piece]]:
-        """Return the pieces of each line."""
+        """Return the pieces of each line. Raises AssertionError where an editor would give up: a rule that
+        does not get ahead."""
         scopes = (self.grammar["scopeName"],)
         stack = [Frame(self.grammar, None, scopes, scopes)]
         out: list[list[Piece]] = []
@@ -104,7 +106,7 @@ class Tokenizer:
                 break
             line.add(match.end(), frame.content)
             position = anchor = match.end()
-        # In place: the caller's stack goes on with the next line.
+        entered = [-1] * len(stack)
         while True:
             found = self._next(stack, text, position, first=first, anchored=anchor == position)
             if found is None:
@@ -115,15 +117,16 @@ class Tokenizer:
             line.add(start, stack[-1].content)
             if rule is None:
                 popped = stack.pop()
+                assert entered.pop() < end, f"a rule begins and ends on nothing: {text!r} {popped.rule}"
                 self._captures(line, popped.rule, "endCaptures", match, popped.scopes)
             elif "match" in rule:
                 self._captures(line, rule, "captures", match, named(stack[-1].content, rule.get("name")))
             else:
                 stack.append(self._begun(line, rule, match, stack[-1].content))
+                entered.append(position)
                 anchor = end
-                assert len(stack) < 100, f"endless: {text!r}"
-            if rule is not None and "match" in rule:
-                assert end > position or start > position, f"stands still: {text!r} {rule}"
+                assert len(stack) < 100, f"a rule begins itself: {text!r} {rule}"
+            assert rule is None or "begin" in rule or end > start, f"a match of nothing: {text!r} {rule}"
             position = max(position, end)
 
     def _begun(self, line: Line, rule: Rule, match: Any, outside: tuple[str, ...]) -> Frame:
@@ -147,7 +150,7 @@ class Tokenizer:
     def _next(
         self, stack: list[Frame], text: str, position: int, *, first: bool, anchored: bool
     ) -> tuple[Rule | None, Any] | None:
-        """Return the rule that matches next and its match; None in its place for the end of the current one."""
+        """Return the rule that matches next, None for the end of the current one; and its match."""
         frame = stack[-1]
         best: tuple[Rule | None, Any] | None = None
         if frame.end is not None and "while" not in frame.rule:
@@ -155,7 +158,9 @@ class Tokenizer:
             best = (None, match) if match else None
         best = self._best(best, frame.rule["patterns"], text, position, first=first, anchored=anchored)
         for (wanted, *unwanted), rule in self.injections:
-            if selected(frame.content, wanted) and not any(selected(frame.content, each) for each in unwanted):
+            if selected(frame.content, wanted) and not any(
+                selected(frame.content, each) for each in unwanted
+            ):
                 # A left injection goes before what matches at the same place.
                 other = self._best(None, rule["patterns"], text, position, first=first, anchored=anchored)
                 if other and (best is None or other[1].start() <= best[1].start()):
