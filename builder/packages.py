@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.errors import PlanError
-from builder.packagescripts import MANAGERS, Package, arguments, same_name
+from builder.packagescripts import MANAGERS, Package, same_name
 from builder.scope import PROXY_ARGUMENTS
 from builder.stagestate import StageState, line_of
 from builder.steps import PackagesStep
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from grammar import ast
     from grammar.source import Span
 
@@ -40,13 +43,12 @@ def packages(state: StageState, instruction: ast.Packages) -> None:
         )
     # Their order means nothing to a package manager: nor does it to the step's key.
     wanted = tuple(sorted(found.values()))
-    shown = " ".join(f"{name}={version}" if version else name for name, version in wanted)
     asked = state.asked
     state.steps.append(
         PackagesStep(
             span=instruction.span,
             text=line_of(instruction),
-            created_by=f"PACKAGES {manager} {shown} # pybuild",
+            created_by=f"PACKAGES {manager} {shown(wanted)} # pybuild",
             manager=manager,
             packages=wanted,
             env=tuple(state.scope.values.items()),
@@ -93,4 +95,29 @@ def arguments_of(manager: str) -> str:
     }[manager]
 
 
-__all__ = ["arguments", "packages", "parse_package"]
+def shown(packages: Iterable[Package]) -> str:
+    """Return packages as PACKAGES names them."""
+    return " ".join(f"{name}={version}" if version else name for name, version in packages)
+
+
+def line_of_step(step: PackagesStep) -> str:
+    """Return what a lock file calls a PACKAGES: the package manager, and what it asks for, sorted."""
+    return f"{step.manager} {shown(step.packages)}"
+
+
+def with_pins(step: PackagesStep, pins: Iterable[str]) -> PackagesStep:
+    """Return `step` with all that it has to install, as a lock file has it: `name=version`. Raises PlanError
+    (packages/name) for what is no name and version: it becomes part of a command line.
+    """
+    found: list[Package] = []
+    for pin in pins:
+        name, _, version = pin.partition("=")
+        known = MANAGERS[step.manager].name.fullmatch(name)
+        if not known or not version or not all(map(_VERSION.fullmatch, version.split(" "))):
+            raise PlanError(
+                f"PACKAGES {step.manager}: {pin!r} in the lock file is no name and version",
+                code="packages/name",
+                span=step.span,
+            )
+        found.append((name, version))
+    return replace(step, pins=tuple(sorted(found)))

@@ -241,15 +241,20 @@ def _read_pip(report: str) -> dict[str, str]:
 
 
 def _read_npm(report: str) -> dict[str, str]:
-    """Every package in the tree: the name, and of one that is there in several versions all of them."""
+    """Every package in the tree: one that is installed by itself in its version, another one in all the
+    versions that it is there in.
+    """
+    top = json.loads(report or "{}")
     found: dict[str, set[str]] = {}
-    pending = [json.loads(report or "{}")]
+    pending = [top]
     while pending:
         for name, each in pending.pop().get("dependencies", {}).items():
             if "version" in each:
                 found.setdefault(name, set()).add(str(each["version"]))
             pending.append(each)
-    return {name: " ".join(sorted(versions)) for name, versions in found.items()}
+    for name, each in top.get("dependencies", {}).items():
+        found[name] = {str(each["version"])} if "version" in each else set()
+    return {name: " ".join(sorted(versions)) for name, versions in found.items() if versions}
 
 
 MANAGERS = {
@@ -291,7 +296,7 @@ MANAGERS = {
         _PIP,
         re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?(?:\[[A-Za-z0-9._,-]+\])?"),
         _read_pip,
-        re.compile(r"ERROR: (.*)"),
+        re.compile(r"ERROR: (.*)|(The user requested \(constraint\) .*)"),
     ),
     "npm": PackageManager(
         _NPM,
