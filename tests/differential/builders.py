@@ -66,7 +66,7 @@ def _options(case: Case, recipe: str) -> list[str]:
     options = ["-f", recipe]
     for name, value in case.arguments.items():
         options += ["--build-arg", f"{name}={value}"]
-    return options + (["--target", case.target] if case.target else [])
+    return [*options, *case.options, *(["--target", case.target] if case.target else [])]
 
 
 class Pybuild:

@@ -5,7 +5,9 @@ Dockerfile.PEER         what PEER builds in its place, where it lacks what the r
 Dockerfile.peers: all of them Dockerfile.dockerignore lies beside the recipe
 context/                the context; its files are 0644, or 0755 if they are executable, from 2001-09-09
 context.sh              run in the context: modes, links, devices and times that git does not keep
-case.toml               arguments, target: what is built; refused: a part of pybuild's error, and the peer
+case.toml               arguments, target: what is built; options: what every builder is given, paths as of
+the
+                        case's directory; refused: a part of pybuild's error, and the peer
 must refuse, too;
                         [[differs]]: a known difference from `peers`, with its reason
 """
@@ -60,6 +62,7 @@ class Case:
     refused: str = ""
     target: str = ""
     arguments: dict[str, str] = field(default_factory=dict)
+    options: tuple[str, ...] = ()
     differs: tuple[dict[str, Any], ...] = ()
 
     @property
