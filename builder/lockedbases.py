@@ -109,7 +109,7 @@ class LockedBases:
             raise error
         span = error.span
         place = (span.file, span.line) if span else ("", 0)
-        self._emit(Notice("warning", error.code, error.message, *place))
+        self._emit(Notice("warning", "lock/stale", error.message, *place))
 
 
 def stored(store: Store, base: ImageBase, pin: BasePin) -> BaseImage | None:

@@ -98,7 +98,7 @@ class RecipeLock:
             self._emit(
                 Notice(
                     "info",
-                    "lock/missing",
+                    "lock/gap",
                     f"{name} is not in {self.path}; {hint}",
                     span.file if span else "",
                     span.line if span else 0,

@@ -21,6 +21,7 @@ progress = "plain"
 platform = "linux/arm64"
 timestamps = 1700000000
 pull = true
+locked = true
 host-ca = true
 network = "none"
 add-hosts = ["mirror:10.0.0.7"]
@@ -75,6 +76,7 @@ def test_every_key_reaches_the_configuration(tmp_path: Path) -> None:
         platform="linux/arm64",
         timestamps="1700000000",
         pull=True,
+        locked=True,
         host_ca=True,
         network="none",
         add_hosts=("mirror:10.0.0.7",),
