@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from builder.patterns import IgnoreRules, glob, has_wildcard, read_ignore_file
+from tests.recipe_fixtures.patterns import BadPattern, go_match, moby_ignores
 
 # filepath.Match: Go's own table of cases (path/filepath, match_test.go), one component each.
 
@@ -74,67 +75,10 @@ def test_what_has_a_wildcard() -> None:
     assert all(has_wildcard(name) for name in ("*", "a?", "[a]", "\\a*", "\\\\*"))
 
 
-# Ignore files: against a matcher that tries every way to match, and every directory above.
+# Ignore files, against a matcher that tries every way to match.
 
 
-def naive(pattern: str, path: str) -> bool:
-    """Whether a cleaned pattern without classes matches a whole path, by trying everything."""
-    if not pattern:
-        return not path
-    if pattern.startswith("**"):
-        rest = pattern[3:] if pattern[2:3] == "/" else pattern[2:]
-        if not rest:
-            return True
-        ends = [0] + [i + 1 for i, char in enumerate(path) if char == "/"]
-        return any(naive(rest, path[end:]) for end in ends)
-    if pattern[0] == "*":
-        return naive(pattern[1:], path) or (path[:1] not in ("", "/") and naive(pattern, path[1:]))
-    if pattern[0] == "?":
-        return path[:1] not in ("", "/") and naive(pattern[1:], path[1:])
-    if pattern[0] == "\\":
-        return path[:1] == pattern[1] and naive(pattern[2:], path[1:])
-    return path[:1] == pattern[0] and naive(pattern[1:], path[1:])
-
-
-def naive_ignores(patterns: list[str], path: str) -> bool:
-    """The last pattern that matches the path, or a directory above it, decides."""
-    parts = path.split("/")
-    prefixes = ["/".join(parts[:depth]) for depth in range(1, len(parts) + 1)]
-    ignored = False
-    for pattern in patterns:
-        wanted = pattern.removeprefix("!")
-        plain_suffix = wanted.startswith("**") and len(wanted) > 2 and not set("*?\\") & set(wanted[2:])
-        for prefix in prefixes:
-            matched = naive(wanted, prefix)
-            if plain_suffix and wanted[2] != "/":
-                matched = prefix.endswith(wanted[2:])
-            if matched:
-                ignored = not pattern.startswith("!")
-    return ignored
-
-
-PIECES = ("a", "b", "ab", "*", "?", "**", "a*", "*b", "a?", "**a", "b**", ".a", "\\a", "\\*", "a.b")
-names = st.lists(st.sampled_from(("a", "b", "ab", "ba", ".a", "a.b", "*")), min_size=1, max_size=4).map(
-    "/".join
-)
-patterns = st.builds(
-    lambda mark, pieces: mark + "/".join(pieces),
-    st.sampled_from(("", "", "!")),
-    st.lists(st.sampled_from(PIECES), min_size=1, max_size=3),
-)
-
-
-@given(st.lists(patterns, max_size=5), st.lists(names, min_size=1, max_size=5))
-@example(["**a"], ["ba", "b/ba"])
-@example(["**/a"], ["ba", "b/a", "a"])
-@example(["*", "!a/b", "a/b/a"], ["a", "a/b", "a/b/a", "a/b/b"])
-def test_ignore_rules_say_what_a_naive_matcher_says(rules: list[str], paths: list[str]) -> None:
-    compiled = IgnoreRules(rules)
-    for path in paths:
-        assert compiled.ignores(path) == naive_ignores(rules, path), (rules, path)
-
-
-@given(st.text(max_size=30), names)
+@given(st.text(max_size=30), st.text("ab/", min_size=1))
 def test_no_text_is_too_odd_to_be_read(text: str, path: str) -> None:
     """It is rules, or it is refused as malformed."""
     try:
@@ -194,3 +138,102 @@ def test_an_ignore_file_s_text() -> None:
 def test_a_malformed_ignore_file_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"."):
         read_ignore_file(text)
+
+
+GLOBS = st.lists(
+    st.sampled_from(
+        ["a", "b", "*", "?", "[ab]", "[^a]", "[a-c]", "[b-a]", "[", "]", "\\", "\\*", "-", "^", "é", "**"]
+    ),
+    max_size=7,
+).map("".join)
+
+
+@settings(max_examples=2000)
+@given(GLOBS, st.text("abcé*-]^\\", max_size=6))
+@example("a[", "b")
+@example("[a", "")
+@example("*[", "")
+def test_a_component_matches_as_go_s_own_algorithm_says(pattern: str, name: str) -> None:
+    try:
+        expected: bool | None = go_match(pattern, name)
+    except BadPattern:
+        expected = None
+    try:
+        actual: bool | None = glob(pattern).match(name) is not None
+    except ValueError:
+        actual = None
+    assert actual == expected
+
+
+RULES = st.builds(
+    "{}{}{}{}".format,
+    st.sampled_from(["", "", "", "!", "! ", " "]),
+    st.sampled_from(["", "", "/", "./", "a/../", "//"]),
+    st.lists(
+        st.sampled_from(
+            [
+                "a",
+                "b",
+                "/",
+                "/",
+                "*",
+                "**",
+                "**/",
+                "/**",
+                "?",
+                "[ab]",
+                "[^a]",
+                "[a-c]",
+                "\\*",
+                "\\a",
+                ".",
+                "é",
+            ]
+        ),
+        min_size=1,
+        max_size=6,
+    ).map("".join),
+    st.sampled_from(["", "", "/", " "]),
+)
+PATHS = st.lists(st.text("ab*.é", min_size=1, max_size=3), min_size=1, max_size=4).map("/".join)
+
+
+@settings(max_examples=3000)
+@given(st.lists(RULES, min_size=1, max_size=4), st.lists(PATHS, min_size=1, max_size=4))
+@example(["**a"], ["ba", "b/ba"])
+@example(["**/a"], ["ba", "b/a", "a"])
+@example(["*", "!a/b", "a/b/a"], ["a", "a/b", "a/b/a", "a/b/b"])
+@example(["a**b**a**b"], ["axbxaxb", "ab/ab", "a/b/a/b"])
+@example(["**/a/**/b*/**/c"], ["a/x/ba/c", "a/b/b/x/c", "a/c"])
+@example(["[^a]*[^b]*"], ["b/a/b", "bb"])
+def test_ignore_rules_say_what_moby_s_matcher_says(rules: list[str], paths: list[str]) -> None:
+    try:
+        expected: list[bool] | None = [moby_ignores(rules, path) for path in paths]
+    except BadPattern:
+        expected = None
+    try:
+        compiled = IgnoreRules(rules)
+        actual: list[bool] | None = [compiled.ignores(path) for path in paths]
+    except ValueError:
+        actual = None
+    assert actual == expected
+
+
+HOSTILE = [
+    "**/a*/" * 20 + "b*" * 30,
+    "a**b" * 20 + "c",
+    "[^a]*" * 30 + "c",
+    "*a" * 100 + "b",
+    "**" * 50 + "x",
+    "**/" * 99,
+]
+
+
+@pytest.mark.parametrize("pattern", HOSTILE)
+def test_no_pattern_takes_exponential_time(pattern: str) -> None:
+    # There is no clock here: what tries every way to part a path would not come to an end.
+    rules = IgnoreRules([pattern])
+    for path in ("a/" * 200 + "b" * 100, "ab" * 250, "b/" * 250, "a" * 500):
+        assert isinstance(rules.ignores(path), bool)
+    if "/" not in pattern:
+        assert glob(pattern).match("a" * 254) is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -39,6 +40,19 @@ SIMPLE = (
     | QUOTED
     | NAMES.map("${{{}}}".format)
 )
+# In double quotes too; there the shell keeps single quotes within an operator, and a Dockerfile does not.
+INNER = PLAIN | NAMES.map("${{{}}}".format) | st.sampled_from(['\\"', "\\$", "\\\\"])
+DOUBLE = st.builds(
+    '"{}"'.format,
+    st.lists(
+        INNER | st.builds("${{{}{}{}}}".format, NAMES, st.sampled_from([":-", "-", ":+", "+"]), INNER),
+        max_size=4,
+    ).map("".join),
+)
+# Without braces a name ends where no letter, digit or _ follows.
+UNBRACED = st.builds("${}{}".format, NAMES, st.sampled_from([".", "/", "-", ":", "=", "'x'", '"y"', "\\z"]))
+NUMBERS = st.sampled_from(["$1", "${2}", "$@", "$*", "$.", "$%", "${1:-none}"])
+SIMPLE = SIMPLE | DOUBLE | UNBRACED | NUMBERS
 WORDS = st.recursive(
     st.lists(SIMPLE, max_size=5).map("".join),
     lambda words: st.lists(SIMPLE | _operator(words), max_size=4).map("".join),
@@ -53,6 +67,46 @@ def test_expansion_agrees_with_dash_on_what_both_know(words: list[str]) -> None:
     script = "".join(f"x={word}\nprintf '%s\\0' \"$x\"\n" for word in words)
     shell = subprocess.run(["dash", "-c", script], env=ENV, capture_output=True, check=True, timeout=60)
     assert [expand(word, ENV.get) for word in words] == shell.stdout.decode().split("\0")[:-1]
+
+
+REQUIRED = st.builds(
+    "{}${{{}{}{}}}{}".format,
+    PLAIN.map(lambda text: text.replace(" ", "")),
+    NAMES,
+    st.sampled_from([":?", "?"]),
+    st.sampled_from(["", "message", "${b}", "'a b'"]),
+    st.sampled_from(["", "x", "$b"]),
+)
+
+
+@settings(max_examples=150)
+@given(st.lists(REQUIRED, min_size=1, max_size=8))
+def test_a_required_variable_is_missed_where_dash_misses_it(words: list[str]) -> None:
+    script = "".join(
+        f"(x={word}\nprintf '%s' \"$x\") 2>/dev/null || printf FAILED\nprintf '\\0'\n" for word in words
+    )
+    shell = subprocess.run(["dash", "-c", script], env=ENV, capture_output=True, check=True, timeout=60)
+
+    def ours(word: str) -> str:
+        try:
+            return expand(word, ENV.get)
+        except RecipeError as error:
+            assert error.code == "recipe/expansion"
+            return "FAILED"
+
+    assert [ours(word) for word in words] == shell.stdout.decode().split("\0")[:-1]
+
+
+UNCLOSED = ["${", "${a", '"x', "'x", '"${a', "${a:-", '${a:-"x', "${a:-'x}", "${a#", "${a:-${b}"]
+
+
+@pytest.mark.parametrize("word", UNCLOSED)
+def test_what_dash_takes_for_unclosed_is_refused(word: str) -> None:
+    """And so is what only a Dockerfile cannot have; see test_expand.py."""
+    shell = subprocess.run(["dash", "-c", f"x={word}"], env=ENV, capture_output=True, timeout=60)
+    assert shell.returncode != 0
+    with pytest.raises(RecipeError):
+        expand(word, ENV.get)
 
 
 ANYTHING = st.text(st.sampled_from("ab$${}{}::-+?#%/*\\'\"<< \n\t`1@é\u00a0")) | st.text()

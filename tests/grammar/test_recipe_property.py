@@ -27,8 +27,8 @@ SHORT = ("src", "dst", "rw", "target=.", "target=/x", "from=a,target=/x")
 
 
 def bare(value: object) -> object:
-    """A tree without places, and without the texts that it was made of. Of a script the blanks between words count as
-    one."""
+    """A tree without places, and without the texts that it was made of. Of a script the blanks between words
+    count as one."""
     if isinstance(value, Command) and value.shell:
         value = value.replace(args=(narrowed(value.args[0]),))
     if isinstance(value, tuple):
@@ -79,7 +79,9 @@ def test_it_is_read_as_parsed_and_survives_encoding(text: str) -> None:
 @settings(max_examples=100)
 @given(recipes())
 def test_each_place_has_what_it_is_the_place_of(text: str) -> None:
-    """A word's place on one line, cut out of the text, is the word; an instruction's begins with its keyword."""
+    """A word's place on one line, cut out of the text, is the word; an instruction's begins with its
+    keyword.
+    """
     source = Source("f", text)
     lines = source.lines
     for node in nodes(parse(source)):
@@ -88,7 +90,8 @@ def test_each_place_has_what_it_is_the_place_of(text: str) -> None:
             assert lines[span.line - 1][span.column - 1 :].upper().startswith(node.keyword)
         elif isinstance(node, Word) and span.line == span.end_line:
             cut = lines[span.line - 1][span.column - 1 : span.end_column - 1]
-            # A flag's value has lost its quotes, a string of JSON its escapes; `src` and `dst` have got their names.
+            # A flag's value has lost its quotes, a string of JSON its escapes; `src` and `dst` have got their
+            # names.
             assert node.text == cut or cut.startswith(("--", '"')) or cut in SHORT, (node, cut)
 
 

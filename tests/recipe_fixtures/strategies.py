@@ -1,5 +1,5 @@
-"""Whole recipes, made up: every instruction with every flag, in every form, over continued lines, with heredocs,
-comments, either escape character and either line end. What is made here parses."""
+"""Whole recipes, made up: every instruction with every flag, in every form, over continued lines, with
+heredocs, comments, either escape character and either line end. What is made here parses."""
 
 from __future__ import annotations
 
@@ -23,17 +23,52 @@ COMMANDS = [
 ]
 ARRAYS = ['["a"]', '["a", "b  c"]', '[ "a","b" ]', '["\\u00e9\\n", "\'$A\'"]', '["a","",".*"]']
 MOUNTS = [
-    *("type=cache,target=/c,sharing=locked,id=x,mode=0755,uid=1,gid=2", "target=.", "type=bind,src=a,dst=/b,rw"),
-    *("type=secret,id=a,env=B,required", "type=tmpfs,target=$A,size=1m", "type=ssh,required=true", "from=a,target=/x"),
+    *(
+        "type=cache,target=/c,sharing=locked,id=x,mode=0755,uid=1,gid=2",
+        "target=.",
+        "type=bind,src=a,dst=/b,rw",
+    ),
+    *(
+        "type=secret,id=a,env=B,required",
+        "type=tmpfs,target=$A,size=1m",
+        "type=ssh,required=true",
+        "from=a,target=/x",
+    ),
 ]
-FILE_FLAGS = ["--chown=1:2", "--chown=$A", "--chmod=755", "--chmod=u+x", "--link", "--link=false", "--parents"]
+FILE_FLAGS = [
+    "--chown=1:2",
+    "--chown=$A",
+    "--chmod=755",
+    "--chmod=u+x",
+    "--link",
+    "--link=false",
+    "--parents",
+]
 FILE_FLAGS += ["--exclude=*.md", "--exclude='a b'"]
 ADD_FLAGS = ["--checksum=sha256:" + "0" * 64, "--keep-git-dir=true", "--unpack", "--unpack=false"]
 CHECK_FLAGS = ["--interval=1s", "--timeout=1m", "--start-period=0s", "--start-interval=5s", "--retries=3"]
-KEYWORDS = (
-    "RUN COPY ADD ENV LABEL ARG WORKDIR USER EXPOSE VOLUME CMD ENTRYPOINT SHELL HEALTHCHECK STOPSIGNAL ONBUILD "
-    "MAINTAINER TEST INCLUDE PACKAGES"
-).split()
+KEYWORDS = [
+    "RUN",
+    "COPY",
+    "ADD",
+    "ENV",
+    "LABEL",
+    "ARG",
+    "WORKDIR",
+    "USER",
+    "EXPOSE",
+    "VOLUME",
+    "CMD",
+    "ENTRYPOINT",
+    "SHELL",
+    "HEALTHCHECK",
+    "STOPSIGNAL",
+    "ONBUILD",
+    "MAINTAINER",
+    "TEST",
+    "INCLUDE",
+    "PACKAGES",
+]
 
 
 def words(escape: str) -> st.SearchStrategy[str]:
@@ -54,7 +89,9 @@ def words(escape: str) -> st.SearchStrategy[str]:
 
 def values(escape: str) -> st.SearchStrategy[str]:
     """Values of ENV, LABEL, ARG: words, and what may have blanks for its quotes."""
-    quoted = st.text("ab c$.#", max_size=6).map("'{}'".format) | st.text("ab c.#", max_size=6).map('"{}"'.format)
+    quoted = st.text("ab c$.#", max_size=6).map("'{}'".format) | st.text("ab c.#", max_size=6).map(
+        '"{}"'.format
+    )
     return words(escape) | quoted | st.just("")
 
 
@@ -74,7 +111,9 @@ class _Maker:
 
     def flags(self, choices: Sequence[str], most: int = 3) -> list[str]:
         """Some of the flags, none of them twice."""
-        unique = st.lists(st.sampled_from(choices), max_size=most, unique_by=lambda flag: flag.partition("=")[0])
+        unique = st.lists(
+            st.sampled_from(choices), max_size=most, unique_by=lambda flag: flag.partition("=")[0]
+        )
         return self.draw(unique)
 
     def some(self) -> list[str]:
@@ -112,7 +151,9 @@ class _Maker:
     def rest(self, keyword: str) -> list[str]:
         """What stands after the keyword."""
         if keyword == "RUN":
-            mounts = [f"--mount={mount}" for mount in self.draw(st.lists(st.sampled_from(MOUNTS), max_size=2))]
+            mounts = [
+                f"--mount={mount}" for mount in self.draw(st.lists(st.sampled_from(MOUNTS), max_size=2))
+            ]
             return [*self.flags(["--network=none", "--security=sandbox"]), *mounts, *self.script()]
         if keyword in ("COPY", "ADD"):
             return self.files(["--from=a", "--from=b.c/d:1"] if keyword == "COPY" else ADD_FLAGS)
@@ -126,7 +167,11 @@ class _Maker:
         if keyword in ("CMD", "ENTRYPOINT"):
             return [self.command()]
         if keyword == "HEALTHCHECK":
-            return [*self.flags(CHECK_FLAGS), self.one(["CMD", "cmd"]), self.command()] if self.chance() else ["NONE"]
+            return (
+                [*self.flags(CHECK_FLAGS), self.one(["CMD", "cmd"]), self.command()]
+                if self.chance()
+                else ["NONE"]
+            )
         if keyword == "ONBUILD":
             trigger = self.one([each for each in KEYWORDS[:15]])
             return [trigger, *self.rest(trigger)]
@@ -166,7 +211,11 @@ def instructions(draw: st.DrawFn, escape: str) -> list[str]:
 def recipes(draw: st.DrawFn) -> str:
     """A whole recipe that parses."""
     escape = draw(st.sampled_from(["\\", "\\", "\\", "`"]))
-    head = ["# escape=`"] if escape == "`" else draw(st.sampled_from([[], ["# syntax=x/y:1"], ["#check=skip=all"]]))
+    head = (
+        ["# escape=`"]
+        if escape == "`"
+        else draw(st.sampled_from([[], ["# syntax=x/y:1"], ["#check=skip=all"]]))
+    )
     lines = [*head, *draw(st.sampled_from([[], [""], ["# comment", ""]]))]
     if draw(st.booleans()):
         lines.append("ARG GLOBAL=1")
