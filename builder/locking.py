@@ -355,7 +355,7 @@ class Locking:
                 message = (
                     f"PACKAGES {line} of stage {stage} was not run: `pybuild lock {making.recipe}` locks it"
                 )
-                self._emit(Notice("warning", "lock/missing", message, making.recipe))
+                self._emit(Notice("warning", "lock/gap", message, making.recipe))
 
     def _learnt(self, run: PackagesRun) -> None:
         from builder.keys import packages_key
