@@ -42,13 +42,8 @@ SIMPLE = (
 )
 # In double quotes too; there the shell keeps single quotes within an operator, and a Dockerfile does not.
 INNER = PLAIN | NAMES.map("${{{}}}".format) | st.sampled_from(['\\"', "\\$", "\\\\"])
-DOUBLE = st.builds(
-    '"{}"'.format,
-    st.lists(
-        INNER | st.builds("${{{}{}{}}}".format, NAMES, st.sampled_from([":-", "-", ":+", "+"]), INNER),
-        max_size=4,
-    ).map("".join),
-)
+INNER_OPERATOR = st.builds("${{{}{}{}}}".format, NAMES, st.sampled_from([":-", "-", ":+", "+"]), INNER)
+DOUBLE = st.builds('"{}"'.format, st.lists(INNER | INNER_OPERATOR, max_size=4).map("".join))
 # Without braces a name ends where no letter, digit or _ follows.
 UNBRACED = st.builds("${}{}".format, NAMES, st.sampled_from([".", "/", "-", ":", "=", "'x'", '"y"', "\\z"]))
 NUMBERS = st.sampled_from(["$1", "${2}", "$@", "$*", "$.", "$%", "${1:-none}"])

@@ -85,10 +85,11 @@ def test_each_place_has_what_it_is_the_place_of(text: str) -> None:
     source = Source("f", text)
     lines = source.lines
     for node in nodes(parse(source)):
-        span = getattr(node, "span", None)
         if isinstance(node, Instruction):
+            span = node.span
             assert lines[span.line - 1][span.column - 1 :].upper().startswith(node.keyword)
-        elif isinstance(node, Word) and span.line == span.end_line:
+        elif isinstance(node, Word) and node.span.line == node.span.end_line:
+            span = node.span
             cut = lines[span.line - 1][span.column - 1 : span.end_column - 1]
             # A flag's value has lost its quotes, a string of JSON its escapes; `src` and `dst` have got their
             # names.

@@ -47,18 +47,8 @@ FILE_FLAGS = [
 FILE_FLAGS += ["--exclude=*.md", "--exclude='a b'"]
 ADD_FLAGS = ["--checksum=sha256:" + "0" * 64, "--keep-git-dir=true", "--unpack", "--unpack=false"]
 CHECK_FLAGS = ["--interval=1s", "--timeout=1m", "--start-period=0s", "--start-interval=5s", "--retries=3"]
-KEYWORDS = [
-    "RUN",
-    "COPY",
-    "ADD",
-    "ENV",
-    "LABEL",
-    "ARG",
-    "WORKDIR",
-    "USER",
-    "EXPOSE",
-    "VOLUME",
-    "CMD",
+KEYWORDS = ["RUN", "COPY", "ADD", "ENV", "LABEL", "ARG", "WORKDIR", "USER", "EXPOSE", "VOLUME", "CMD"]
+KEYWORDS += [
     "ENTRYPOINT",
     "SHELL",
     "HEALTHCHECK",
@@ -69,6 +59,7 @@ KEYWORDS = [
     "INCLUDE",
     "PACKAGES",
 ]
+"""Those up to ONBUILD may be its triggers."""
 
 
 def words(escape: str) -> st.SearchStrategy[str]:
@@ -173,7 +164,7 @@ class _Maker:
                 else ["NONE"]
             )
         if keyword == "ONBUILD":
-            trigger = self.one([each for each in KEYWORDS[:15]])
+            trigger = self.one(KEYWORDS[:15])
             return [trigger, *self.rest(trigger)]
         if keyword == "TEST":
             return [*self.flags(["--name=x"]), *(self.script() if self.chance() else ["--testinfra=t/$A.py"])]
