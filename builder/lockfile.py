@@ -99,17 +99,8 @@ class PackagesPin:
         return (self.stage, self.line, self.platform)
 
     @property
-    def packages(self) -> tuple[tuple[str, str], ...]:
-        """Names and versions, sorted."""
-        return tuple(sorted((name, version) for name, _, version in map(_parted, self.installed)))
-
-    @property
     def shown(self) -> str:
         return " ".join(self.installed)
-
-
-def _parted(text: str) -> tuple[str, str, str]:
-    return text.partition("=")
 
 
 Pin = BasePin | FilePin | GitPin | PackagesPin

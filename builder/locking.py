@@ -21,7 +21,6 @@ from builder.locks import (
     Locks,
     base_name,
     is_fixed,
-    packages_line,
     packages_pin_key,
     pin_of,
     remote_kind,
@@ -329,7 +328,7 @@ class Locking:
             making.pins[PackagesPin, key] = old
         elif self._check:
             if old is None:
-                making.problems.append(f"missing: PACKAGES {packages_line(step)}")
+                making.problems.append(f"missing: PACKAGES {key[1]}")
         else:
             making.unknown[key] = stage.index
 
@@ -360,10 +359,11 @@ class Locking:
     def _learnt(self, run: PackagesRun) -> None:
         from builder.keys import packages_key
         from builder.packagerun import installed_packages, remember
+        from builder.packages import line_of_step, with_pins
 
         store, making = self._store, self._makings.get(run.recipe)
         installed = installed_packages(store, run.key)
-        key = (run.stage, packages_line(run.step), run.platform)
+        key = (run.stage, line_of_step(run.step), run.platform)
         if making is None or installed is None or making.unknown.pop(key, None) is None:
             return
         texts = tuple(f"{name}={version}" for name, version in sorted(installed))
@@ -371,10 +371,10 @@ class Locking:
         making.pins[PackagesPin, key] = pin
         # What was installed is just what a build by the new lock file has to install: it need not do so
         # again.
-        locked = packages_key(replace(run.step, pins=pin.packages), run.parent, run.platform)
+        locked = packages_key(with_pins(run.step, texts), run.parent, run.platform)
         record = store.records.get(run.key, parts=True)
         if record is not None:
-            remember(store, locked.key, pin.packages)
+            remember(store, locked.key, tuple(sorted(installed)))
             store.records.put(replace(record, key=locked.key, parts=locked.parts))
 
 

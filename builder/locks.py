@@ -75,15 +75,17 @@ class RecipeLock:
     def _with_pins(self, stage: PlannedStage) -> PlannedStage:
         if not any(isinstance(step, PackagesStep) for step in stage.steps):
             return stage
+        from builder.packages import line_of_step, with_pins
+
         known = {pin.key: pin for pin in self.file.packages} if self.file else {}
         steps: list[Step] = []
         for step in stage.steps:
             if isinstance(step, PackagesStep):
                 pin = known.get(packages_pin_key(stage, step))
                 if pin is None:
-                    self.missing(f"PACKAGES {packages_line(step)}", step.span)
+                    self.missing(f"PACKAGES {line_of_step(step)}", step.span)
                 else:
-                    step = replace(step, pins=pin.packages)
+                    step = with_pins(step, pin.installed)
             steps.append(step)
         return replace(stage, steps=tuple(steps))
 
@@ -159,12 +161,9 @@ def pin_of(file: LockFile, kind: Literal["http", "git"], reference: str) -> File
 
 def packages_pin_key(stage: PlannedStage, step: PackagesStep) -> tuple[str, ...]:
     """Return the key of the pin that a PACKAGES line has in a lock file."""
-    return (stage.name, packages_line(step), str(stage.image.platform))
+    from builder.packages import line_of_step
 
-
-def packages_line(step: PackagesStep) -> str:
-    """Return a PACKAGES line as a lock file has it: variables filled in, packages sorted."""
-    return " ".join([step.manager, *(f"{n}={v}" if v else n for n, v in step.packages)])
+    return (stage.name, line_of_step(step), str(stage.image.platform))
 
 
 def remote_kind(address: Address) -> Literal["http", "git"] | None:
