@@ -49,7 +49,7 @@ def _difference(
     if kind == "mounted":
         return _mount_difference(name, then, now, files_of)
     if kind == "mount":
-        return f"the mount {name} is {'new' if then is None else 'gone' if now is None else 'another one'}"
+        return _options_difference(name, then, now)
     if label in ("command", "script", "suite", "config"):
         return f"the {label} changed{_told(label, then, now)}"
     what = f"variable {name}" if kind == "variable" else label
@@ -69,6 +69,18 @@ def _source_difference(
     if old is None or new is None:
         return f"{keyword} {name} changed"
     return f"{keyword} {name} changed: {changed_files(old, new)}"
+
+
+def _options_difference(name: str, then: str | None, now: str | None) -> str:
+    if then is None or now is None:
+        return f"the mount {name} is {'new' if then is None else 'gone'}"
+    old, new = json.loads(then), json.loads(now)
+    gone = [word for word in old if word not in new]
+    added = [word for word in new if word not in old]
+    words = [*(f"with {word}" for word in added), *(f"without {word}" for word in gone)]
+    if gone and added:
+        words = [f"{' '.join(gone)} -> {' '.join(added)}"]
+    return f"the mount {name} changed: {', '.join(words)}"
 
 
 def _mount_difference(

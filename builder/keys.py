@@ -23,7 +23,6 @@ from builder.steps import (
     ExecStep,
     PackagesStep,
     SecretMount,
-    SshMount,
     StepMount,
     TestStep,
     TmpfsMount,
@@ -145,21 +144,36 @@ def _asked(step: ExecStep | TestStep | PackagesStep) -> tuple[Part, ...]:
 
 
 def _mount(mount: StepMount) -> Part:
-    """Return the part of a mount's options, those that matter and are not the default."""
-    kind, names = _MOUNTS[type(mount)]
-    given = [(name, value) for name in names if (value := getattr(mount, name)) not in _NO_OPTION]
-    words = [kind, *(f"{name}={value}" for name, value in given)]
-    return f"mount {mount.target}", json.dumps(words, ensure_ascii=False)
+    """Return the part of a mount's options: as the recipe would say them, without those that are the
+    default.
+    """
+    name = f"${mount.env}" if isinstance(mount, SecretMount) and not mount.target else mount.target
+    return f"mount {name}", _words(tuple(word for word in _options(mount) if word))
 
 
-_NO_OPTION = (None, "", False)
-_MOUNTS: dict[type, tuple[str, tuple[str, ...]]] = {
-    BindMount: ("bind", ("source", "read_only")),
-    CacheMount: ("cache", ("id", "source", "read_only", "uid", "gid", "mode")),
-    TmpfsMount: ("tmpfs", ("size",)),
-    SecretMount: ("secret", ("id", "env", "required", "uid", "gid", "mode")),
-    SshMount: ("ssh", ("id", "required", "uid", "gid", "mode")),
-}
+def _options(mount: StepMount) -> tuple[str, ...]:
+    if isinstance(mount, TmpfsMount):
+        return "tmpfs", "" if mount.size is None else f"size={mount.size}"
+    if isinstance(mount, BindMount):
+        return "bind", _source(mount.source), "" if mount.read_only else "readwrite"
+    owner = (f"uid={mount.uid}" if mount.uid else "", f"gid={mount.gid}" if mount.gid else "")
+    if isinstance(mount, CacheMount):
+        mode = _mode(mount.mode, None)
+        read_only = "readonly" if mount.read_only else ""
+        return "cache", f"id={mount.id}", _source(mount.source), read_only, *owner, mode
+    required = "required" if mount.required else ""
+    if isinstance(mount, SecretMount):
+        env = f"env={mount.env}" if mount.env else ""
+        return "secret", f"id={mount.id}", env, required, *owner, _mode(mount.mode, 0o400)
+    return "ssh", f"id={mount.id}", required, *owner, _mode(mount.mode, 0o600)
+
+
+def _source(path: str) -> str:
+    return "" if path == "/" else f"source={path}"
+
+
+def _mode(mode: int | None, default: int | None) -> str:
+    return "" if mode is None or mode == default else f"mode={mode:04o}"
 
 
 def _config(config: ContainerConfig) -> str:

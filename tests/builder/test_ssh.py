@@ -7,6 +7,9 @@ import shutil
 import socket
 import struct
 import subprocess
+import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -210,7 +213,7 @@ def test_what_is_no_message_of_the_protocol_ends_the_connection(
     """Whatever a step sends: the others are served, and nothing is left of it."""
     from builder.sshproxy import Proxy
 
-    threads = len(os.listdir("/proc/self/task"))
+    threads = threading.active_count()
     with Proxy(os.environ["SSH_AUTH_SOCK"], str(tmp_path)) as proxy:
         for data in (b"\0\0\0\0", b"\xff\xff\xff\xff\x0b", b"\0\0"):
             with socket.socket(socket.AF_UNIX) as client:
@@ -229,5 +232,35 @@ def test_what_is_no_message_of_the_protocol_ends_the_connection(
             length, kind, keys = struct.unpack(">IBI", client.recv(9))
             assert (kind, keys) == (12, 1)
             assert length > 5
-    assert len(os.listdir("/proc/self/task")) == threads
+    assert threading.active_count() == threads
     assert not os.path.exists(proxy.path)
+
+
+def test_an_agent_of_ours_dies_with_a_build_that_is_killed(
+    project: Project, tools: str, tmp_path: Path
+) -> None:
+    make_key(tmp_path / "key")
+    before = agents()
+    project.recipe(f"{tools}{LINE} ssh-add -l; sleep 60\n")
+    words = ["app.rec", f"--ssh=default={tmp_path}/key", "--progress=json"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "builder.main", *words],
+        cwd=project.context,
+        env=project.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr is not None
+    try:
+        assert any("SHA256" in line for line in process.stderr)
+        ours = agents() - before
+        assert len(ours) == 1
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+    for _ in range(500):
+        if not agents() & ours:
+            break
+        time.sleep(0.01)
+    assert not agents() & ours
