@@ -139,11 +139,15 @@ class _Skips:
 
     def unknown(self) -> Iterator[Diagnostic]:
         known = [*all_rules(), "all"]
+        hints: dict[str, str | None] = {}
         for number, names in self._found:
             for name in sorted(names.difference(known)):
                 span = Span(self._file, number, 1, number, len(self._lines[number - 1]) + 1)
-                hint = did_you_mean(name, known)
-                yield Diagnostic(UNKNOWN_RULE, "warning", f"there is no rule {name} to skip", span, hint)
+                if name not in hints:
+                    hints[name] = did_you_mean(name, known)
+                yield Diagnostic(
+                    UNKNOWN_RULE, "warning", f"there is no rule {name} to skip", span, hints[name]
+                )
 
 
 def _order(found: Diagnostic) -> tuple[int, int, str]:
