@@ -16,7 +16,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.errors import FetchError, UsageError
+from builder.namedcontexts import NamedContext, NamedContexts, RemoteContext
 from builder.remotes.address import GitAddress, HttpAddress, parse_address, redact
+from builder.steps import LocalTree
 
 if TYPE_CHECKING:
     import argparse
@@ -94,6 +96,27 @@ def open_context(args: argparse.Namespace, store: Store, emit: Emit) -> Iterator
             yield BuildContext(_recipe_in(directory, recipe, origin), directory, origin, directory, time)
         else:
             yield BuildContext(recipe, directory, origin, "", time)
+
+
+def fetch_named(
+    contexts: NamedContexts,
+    store: Store,
+    emit: Emit,
+    args: argparse.Namespace,
+    stack: contextlib.ExitStack,
+) -> NamedContexts:
+    """Return `contexts` with those that are elsewhere fetched, into directories that are gone when `stack` is
+    closed. Raises as `open_context`.
+    """
+    found: list[tuple[str, NamedContext]] = []
+    for name, value in contexts:
+        if isinstance(value, RemoteContext):
+            staging = stack.enter_context(store.scratch.directory("context"))
+            directory, _ = _Opening(store, emit, staging.path, args).open(value.url)
+            found.append((name, LocalTree(directory, name, redact(value.url))))
+        else:
+            found.append((name, value))
+    return tuple(found)
 
 
 class _Opening:

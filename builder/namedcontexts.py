@@ -8,11 +8,11 @@ Names are those of images, so that `debian`, `debian:latest` and `docker.io/libr
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from builder.errors import UsageError
-from builder.steps import ImageBase, LocalTree, RecipeBase
+from builder.steps import CopyStep, ImageBase, LocalTree, RecipeBase
 from cache.errors import FormatError
 from cache.oci.reference import Reference
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from cache.oci.platform import Platform
+    from grammar.source import Span
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,14 @@ class NamedStage:
     stage: str
 
 
-NamedContext = LocalTree | ImageBase | RecipeBase | NamedStage
+@dataclass(frozen=True, slots=True)
+class RemoteContext:
+    """A git repository, or a tar behind a URL, that is to be fetched: into a LocalTree."""
+
+    url: str = field(repr=False)
+
+
+NamedContext = LocalTree | ImageBase | RecipeBase | NamedStage | RemoteContext
 
 NamedContexts = tuple[tuple[str, NamedContext], ...]
 """Names, as `context_name` gives them, and what they mean."""
@@ -69,6 +77,23 @@ def parse_contexts(texts: Mapping[str, str], platform: Platform) -> NamedContext
     return tuple(sorted(found.items()))
 
 
+def files_step(tree: LocalTree, span: Span) -> CopyStep:
+    """Return the step that lets a stage stand on a directory: it has its files."""
+    text = f"FROM {tree.name}"
+    return CopyStep(
+        span=span,
+        text=text,
+        created_by=f"{text} # pybuild",
+        tree=tree,
+        sources=(".",),
+        documents=(),
+        dest="/",
+        into_directory=True,
+        chown="",
+        chmod="",
+    )
+
+
 def split(text: str) -> tuple[str, str]:
     """Part `NAME=VALUE`. Raises UsageError."""
     name, mark, value = text.partition("=")
@@ -92,8 +117,14 @@ def at_directory(value: str, directory: str) -> str:
 
 
 def is_remote(value: str) -> bool:
-    """Whether `value` is fetched: a git repository or a tar of the network."""
-    return value.startswith(("https://", "http://", "git://", "ssh://", "git@"))
+    """Whether `value` is fetched: a git repository, or a tar behind a URL. Raises PlanError for a malformed
+    URL.
+    """
+    if os.path.exists(value):
+        return False
+    from builder.remotes.address import parse_address
+
+    return parse_address(value, context=True) is not None
 
 
 def _parse(name: str, value: str, platform: Platform) -> NamedContext:
@@ -101,6 +132,8 @@ def _parse(name: str, value: str, platform: Platform) -> NamedContext:
 
     if value.startswith("target:"):
         return NamedStage(value.removeprefix("target:"))
+    if is_remote(value):
+        return RemoteContext(value)
     value = at_directory(value, os.getcwd())
     scheme, mark, location = value.partition("://")
     if not mark:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from builder.errors import PlanError
-from builder.namedcontexts import NamedContext, NamedContexts, NamedStage, find
+from builder.namedcontexts import NamedContext, NamedContexts, NamedStage, RemoteContext, files_step, find
 from builder.plansize import PlanSize
 from builder.runmounts import SCRATCH
 from builder.scope import Scope, build_arguments, global_scope
@@ -20,7 +20,6 @@ from builder.stagestate import StageState, initial_config
 from builder.steps import (
     Asked,
     Base,
-    CopyStep,
     ImageBase,
     LocalTree,
     Plan,
@@ -160,7 +159,7 @@ def plan(outline: Outline, options: PlanOptions, bases: Mapping[Base, ImageConfi
         state.trees = dict(outlined.trees)
         state.asked = options.asked
         if outlined.files is not None:
-            state.steps.append(_files_step(outlined, outlined.files))
+            state.steps.append(files_step(outlined.files, outlined.stage.from_.span))
         for instruction in (*outlined.triggers, *outlined.instructions):
             size.apply(state, instruction)
         states[outlined.stage.index] = state
@@ -357,24 +356,13 @@ def _named(
         return StageBase(_find_stage(recipe, context.stage)), platform
     if isinstance(context, LocalTree):
         return context, platform
+    if isinstance(context, RemoteContext):
+        raise PlanError(
+            "what --build-context names is elsewhere, and nothing is fetched here",
+            code="context/elsewhere",
+            span=span,
+        )
     return replace(context, platform=platform, span=span), platform
-
-
-def _files_step(outlined: OutlinedStage, tree: LocalTree) -> CopyStep:
-    """Return the step that lets a stage stand on a directory: it has its files."""
-    text = f"FROM {tree.name}"
-    return CopyStep(
-        span=outlined.stage.from_.span,
-        text=text,
-        created_by=f"{text} # pybuild",
-        tree=tree,
-        sources=(".",),
-        documents=(),
-        dest="/",
-        into_directory=True,
-        chown="",
-        chmod="",
-    )
 
 
 def _platform(text: str, span: Span) -> Platform | None:

@@ -8,6 +8,8 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 from builder import userns
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from builder.exporters.base import Output
     from builder.exporters.output_spec import OutputSpec
     from builder.locks import Locks, RecipeLock
+    from builder.plan import PlanOptions
     from builder.progress import Display
     from builder.remotes.fetching import Pinned, Remotes
     from builder.stage import StageResult
@@ -50,6 +53,7 @@ class Session:
         self._executor: Executor | None = None
         self._resolver: BaseResolver | None = None
         self._remotes: Remotes | None = None
+        self._fetched = ExitStack()
 
     def __enter__(self) -> Session:
         return self
@@ -69,6 +73,7 @@ class Session:
             if self._executor is not None:
                 self._executor.close()
         finally:
+            self._fetched.close()
             self.store.close()
 
     def executor(self) -> Executor:
@@ -106,6 +111,7 @@ class Session:
         userns.require()
         opened = context if isinstance(context, BuildContext) else BuildContext("", context)
         settings = change(self.settings(args, opened.directory, opened.commit_time))
+        settings = replace(settings, options=self.fetched(settings.options, args, emit))
         resolve = BaseResolver(self, emit, pull=settings.pull, confined=bool(opened.confined))
         self._resolver = resolve
         locks = locks or Locks(settings.lock, emit)
@@ -120,6 +126,17 @@ class Session:
             origin=opened.origin,
             confined=opened.confined,
         )
+
+    def fetched(self, options: PlanOptions, args: argparse.Namespace, emit: Emit) -> PlanOptions:
+        """Return `options` with named contexts that are elsewhere fetched, for as long as this is open."""
+        from builder.namedcontexts import RemoteContext
+
+        if not any(isinstance(context, RemoteContext) for _, context in options.contexts):
+            return options
+        from builder.contexts import fetch_named
+
+        contexts = fetch_named(options.contexts, self.store, emit, args, self._fetched)
+        return replace(options, contexts=contexts)
 
     def remotes(self, emit: Emit, pinned: Pinned | None = None) -> Remotes:
         """Return what fetches for the session's builds, as `pinned` has it."""

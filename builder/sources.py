@@ -12,7 +12,7 @@ from builder.errors import PlanError, UsageError
 from builder.fingerprint import FileDigests, Fingerprint, fingerprint
 from builder.keys import VERSION, Part
 from builder.patterns import IgnoreRules, has_wildcard, read_ignore_file
-from builder.steps import ContextTree, CopyStep, Directory
+from builder.steps import ContextTree, CopyStep, Directory, LocalTree
 from builder.tree import Entry, Selection, Tree
 from cache.oci.digest import ChainID
 from cache.records import encode_parts
@@ -100,12 +100,15 @@ class Sources:
             if isinstance(which, ContextTree):
                 tree = open_context(place, self._recipe, self._origin)
             else:
-                tree = open_named(place, which.name)
+                tree = open_named(which)
             # What was unpacked for this build alone will never be found unchanged.
-            lasting = None if self._origin and isinstance(which, ContextTree) else self._store.stats
+            lasting = None if self._origin_of(which) else self._store.stats
             opened = tree, FileDigests(tree, lasting, os.path.realpath(place))
             self._opened[which] = opened
         return opened
+
+    def _origin_of(self, which: Directory) -> str:
+        return self._origin if isinstance(which, ContextTree) else which.origin
 
     def _place(self, which: Directory) -> str:
         return self._directory if isinstance(which, ContextTree) else which.path
@@ -294,10 +297,13 @@ def open_context(directory: str, recipe: str, origin: str = "") -> Tree:
     )
 
 
-def open_named(directory: str, name: str) -> Tree:
-    """Open the directory that `--build-context` calls `name`, with the rules of its `.dockerignore`."""
-    shown = f"the context {name} ({directory})"
-    return Tree(_open_directory(directory, shown), name=shown, rules=ignore_rules(directory, None))
+def open_named(which: LocalTree) -> Tree:
+    """Open a directory that `--build-context` gives a name, with the rules of its `.dockerignore`; of one
+    that was fetched, as with BuildKit, none count.
+    """
+    shown = f"the context {which.name} ({which.origin or which.path})"
+    rules = None if which.origin else ignore_rules(which.path, None)
+    return Tree(_open_directory(which.path, shown), name=shown, rules=rules)
 
 
 def _open_directory(path: str, shown: str) -> int:

@@ -54,12 +54,13 @@ class ContextTree:
 
 @dataclass(frozen=True, slots=True)
 class LocalTree:
-    """A directory that `--build-context` gives a name: it has an ignore file of its own. `path` is
-    absolute.
+    """A directory that `--build-context` gives a name: it has an ignore file of its own. `path` is absolute.
+    `origin` says where it was fetched from, for this build alone: then no ignore file counts.
     """
 
     path: str
     name: str
+    origin: str = ""
 
 
 Directory = ContextTree | LocalTree

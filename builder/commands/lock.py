@@ -77,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     ):
         bases = BaseResolver(session, display.emit, pull=False)
         try:
-            options = plan_options(args, session.config)
+            options = session.fetched(plan_options(args, session.config), args, display.emit)
             loader = RecipeLoader(session.store.memo)
             locking = Locking(
                 session.store, bases, loader, options, display.emit, update=update, check=args.check

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+import tarfile
+from pathlib import Path
 
 import pytest
 
@@ -12,6 +15,8 @@ from builder.steps import ImageBase, LocalTree
 from cache.oci.platform import Platform
 from tests.build_fixtures.project import Project
 from tests.command_fixtures.pybuild import Pybuild
+from tests.remote_fixtures.git_server import GitServer
+from tests.remote_fixtures.http_server import HttpServer
 
 AMD64 = Platform("linux", "amd64")
 
@@ -146,6 +151,33 @@ def test_what_makes_no_context_is_an_error(project: Project, text: str) -> None:
     with pytest.raises(UsageError) as caught:
         project.build("FROM base\n", "--build-context", text)
     assert caught.value.code == "usage/build-context"
+
+
+def test_a_repository_and_a_tar_behind_a_url_are_read_as_directories(
+    pybuild: Pybuild, tmp_path: Path
+) -> None:
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        for name in ("kept", ".dockerignore"):
+            entry = tarfile.TarInfo(name)
+            entry.size = 5
+            tar.addfile(entry, io.BytesIO(b"kept\n"))
+    with GitServer(tmp_path / "served") as git, HttpServer() as server:
+        git.repository("p.git").commit({"sub/file": "of git"})
+        contexts = (
+            f"--build-context=dep={git.url}/p.git#:sub",
+            f"--build-context=base={server.serve('/files.tar', archive.getvalue())}",
+        )
+        recipe = "FROM base\nCOPY --from=dep . /dep/\n"
+        image = pybuild.build(recipe, *contexts, "-o", "type=dir,dest=out")
+        assert sorted(os.listdir(f"{pybuild.cwd}/out")) == [".dockerignore", "dep", "kept"]
+        with open(f"{pybuild.cwd}/out/dep/file") as file:
+            assert file.read() == "of git"
+        assert pybuild("build", "test.rec", *contexts).strip() == image
+        assert "2 cached" in pybuild.try_("build", "test.rec", *contexts).err
+        done = pybuild.try_("plan", "test.rec", *contexts)
+        assert (done.code, "[context/elsewhere]" in done.err) == (2, True)
+    assert os.listdir(f"{pybuild.root}/tmp") == []
 
 
 def test_names_are_those_of_images() -> None:
