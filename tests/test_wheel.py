@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> str:
     copy = tmp_path_factory.mktemp("checkout")
     for name in ("builder", "cache", "grammar"):
         shutil.copytree(os.path.join(ROOT, name), copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(os.path.join(ROOT, "docs"), copy / "docs", ignore=shutil.ignore_patterns("*.py", "*.svg"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(os.path.join(ROOT, name), copy)
     out = tmp_path_factory.mktemp("dist")
@@ -53,7 +55,7 @@ def run(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def test_the_wheel_holds_the_three_rooms_and_the_grammar(wheel: str) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    assert {name.partition("/")[0] for name in names if ".dist-info/" not in name} == {
+    assert {name.partition("/")[0] for name in names if not re.search(r"\.(dist-info|data)/", name)} == {
         "builder",
         "cache",
         "grammar",
@@ -66,10 +68,25 @@ def test_the_wheel_holds_the_three_rooms_and_the_grammar(wheel: str) -> None:
                     assert os.path.relpath(os.path.join(directory, name), ROOT) in names
 
 
+def test_the_language_server_links_to_pages_that_the_wheel_brings(installed: str) -> None:
+    program = (
+        "import sys\nfrom grammar.rules import all_rules\n"
+        "from builder.lsp.problems import documentation, page\n"
+        "for rule in (*all_rules(), 'recipe/syntax'):\n"
+        "    path = page(rule, documentation())\n"
+        "    assert path and path.startswith(sys.prefix), (rule, path)\n"
+    )
+    run(f"{installed}/python", "-c", program)
+    done = subprocess.run(
+        [f"{installed}/pybuild", "lsp"], stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd="/"
+    )
+    assert done.returncode == 4 and "pip install 'pybuild[lsp]'" in done.stderr
+
+
 def test_it_brings_nothing_that_only_tests_need(installed: str) -> None:
     listed = run(f"{installed}/python", "-m", "pip", "list", "--format=freeze").stdout.lower()
     assert "pybuild==" in listed
-    for name in ("pytest", "mypy", "ruff", "hypothesis", "pexpect"):
+    for name in ("pytest", "mypy", "ruff", "hypothesis", "pexpect", "pygls"):
         assert f"{name}==" not in listed
 
 

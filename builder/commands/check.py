@@ -86,9 +86,10 @@ class Checker:
         self._done: set[str] = set()
         self.sources: list[Source] = []
 
-    def check(self, path: str) -> list[Diagnostic]:
-        """Return what is wrong with a file, then with those that it includes. Raises UsageError."""
-        return self._check(path, read_text(path), None, {})
+    def check(self, path: str, data: bytes | None = None) -> list[Diagnostic]:
+        """Return what is wrong with a file, then with those that it includes. `data` is what it holds, if
+        that is not what is on disk. Raises UsageError."""
+        return self._check(path, read_text(path) if data is None else data, None, {})
 
     def _check(
         self, path: str, data: bytes, fragment: bool | None, above: dict[str, str]

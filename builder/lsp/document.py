@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
 from bisect import bisect_right
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -45,12 +46,17 @@ class Document:
         self.path = path
         self.version = version
         self.source = Source(path or "Dockerfile", text)
+        self._lock = threading.Lock()
+        self._reading: Reading | None = None
         self._base = len(BOM) if text.startswith(BOM) else 0
 
-    @functools.cached_property
+    @property
     def reading(self) -> Reading:
-        """What could be read of it, and what could not."""
-        return read(self.source, fragment=is_fragment(self.source))
+        """What could be read of it, and what could not. One thread reads, others wait for it."""
+        with self._lock:
+            if self._reading is None:
+                self._reading = read(self.source, fragment=is_fragment(self.source))
+            return self._reading
 
     @functools.cached_property
     def variables(self) -> Variables:
@@ -78,7 +84,7 @@ class Document:
         """What `pybuild check` says of it."""
         from builder.lsp.problems import problems
 
-        return problems(self.source)
+        return problems(self)
 
     @functools.cached_property
     def lines(self) -> list[str]:

@@ -1,0 +1,1 @@
+"""An editor, as far as the language server sees one."""
