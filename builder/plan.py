@@ -333,8 +333,9 @@ def _base(
     if name == "scratch":
         return Scratch(), platform
     # By name only, and of two the later one: as BuildKit has it.
+    lower = name.lower()
     for earlier in reversed(recipe.stages[: stage.index]):
-        if earlier.name == name.lower():
+        if earlier.name == lower:
             return StageBase(earlier.index), platform
     context = find(options.contexts, name)
     if context is not None:

@@ -124,7 +124,11 @@ def find_stage(stages: Sequence[Stage], name: str) -> Stage | None:
     """
     if _is_number(name):
         return stages[int(name)] if len(name) < 9 and int(name) < len(stages) else None
-    return next((stage for stage in reversed(stages) if stage.name == name.lower()), None)
+    wanted = name.lower()
+    for stage in reversed(stages):
+        if stage.name == wanted:
+            return stage
+    return None
 
 
 def _is_number(name: str) -> bool:
