@@ -258,10 +258,11 @@ def _needed(
     With a stack of its own: a recipe may have more stages than the interpreter has frames.
     """
     done: dict[int, OutlinedStage] = {}
-    opened = {target: _outlined(recipe, scope, options, target, triggers)}
+    outlined = _outlined(recipe, scope, options, target, triggers)
+    opened = {target: (outlined, iter(outlined.needs))}
     while opened:
-        index, outlined = next(reversed(opened.items()))
-        missing = next((needed for needed in outlined.needs if needed not in done), None)
+        index, (outlined, needs) = next(reversed(opened.items()))
+        missing = next((needed for needed in needs if needed not in done), None)
         if missing is None:
             done[index] = outlined
             del opened[index]
@@ -274,7 +275,8 @@ def _needed(
                 span=recipe.stages[missing].from_.span,
             )
         else:
-            opened[missing] = _outlined(recipe, scope, options, missing, triggers)
+            outlined = _outlined(recipe, scope, options, missing, triggers)
+            opened[missing] = (outlined, iter(outlined.needs))
     return tuple(done.values())
 
 
