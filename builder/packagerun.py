@@ -83,7 +83,8 @@ def prepared(
     file = pin_file(step.manager, pins) if pins else None
     if file is not None:
         mounts.append(Mount("file", file[0], mode=0o644, data=file[1].encode(), read_only=True))
-    wanted = _with_versions(step)
+    # What stands in apk's world stays: the versions of the lock file do not belong there.
+    wanted = step.packages if step.manager == "apk" else _with_versions(step)
     argv = ("/bin/sh", "-c", script(step.manager, pinned=bool(pins)), "PACKAGES")
     with ExitStack() as stack:
         for place in manager.cache:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from grammar import ast
     from grammar.source import Span
 
-_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:~_!*-]*")
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+:~^_!*-]*")
 
 
 def packages(state: StageState, instruction: ast.Packages) -> None:
