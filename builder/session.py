@@ -112,7 +112,11 @@ class Session:
         opened = context if isinstance(context, BuildContext) else BuildContext("", context)
         settings = change(self.settings(args, opened.directory, opened.commit_time))
         settings = replace(settings, options=self.fetched(settings.options, args, emit))
-        resolve = BaseResolver(self, emit, pull=settings.pull, confined=bool(opened.confined))
+        # What the command line names is not the stranger's doing.
+        given = [each.reference for _, each in settings.options.contexts if hasattr(each, "reference")]
+        resolve = BaseResolver(
+            self, emit, pull=settings.pull, confined=bool(opened.confined), given=frozenset(given)
+        )
         self._resolver = resolve
         locks = locks or Locks(settings.lock, emit)
         return Build(
@@ -233,8 +237,19 @@ class Session:
 class BaseResolver:
     """Finds image bases through the transports of builder.bases, which are imported when one is needed."""
 
-    def __init__(self, session: Session, emit: Emit, *, pull: bool, confined: bool = False) -> None:
-        """`confined`: recipes are a stranger's, and have no business with files of this host."""
+    def __init__(
+        self,
+        session: Session,
+        emit: Emit,
+        *,
+        pull: bool,
+        confined: bool = False,
+        given: frozenset[str] = frozenset(),
+    ) -> None:
+        """`confined`: recipes are a stranger's, and have no business with files of this host, but for those
+        in `given`.
+        """
+        self._given = given
         self._confined = confined
         self._session = session
         self._emit = emit
@@ -261,7 +276,8 @@ class BaseResolver:
         from builder.bases.base import BaseRequest
 
         scheme, location = split_scheme(base.reference)
-        if self._confined and (scheme in LOCAL_SCHEMES or any(name == "keyring" for name, _ in base.options)):
+        of_host = scheme in LOCAL_SCHEMES or any(name == "keyring" for name, _ in base.options)
+        if self._confined and of_host and base.reference not in self._given:
             raise UsageError(
                 f"{base.reference} is a file of this host: a recipe that comes from elsewhere cannot have it",
                 code="recipe/outside",

@@ -97,6 +97,28 @@ def test_a_layout_has_the_place_of_an_image_with_its_config_and_triggers(pybuild
     assert "COLOUR=red" not in pybuild.json("inspect", "app")[0]["Config"]["Env"]
 
 
+def test_a_mount_shows_a_directory(project: Project, dep: str) -> None:
+    recipe = "FROM base\nRUN --mount=from=dep,target=/d cat /d/* > /told; ls /d >> /told\n"
+    option = f"--build-context=dep={dep}"
+    built = project.build(recipe, option)
+    assert project.read(built, "told") == b"onekept\n"
+    assert project.build(recipe, option).outcomes == ["cached"]
+    project.write("../dep/left-out", "changed")
+    assert project.build(recipe, option).outcomes == ["cached"]
+    project.write("../dep/kept", "changed")
+    assert project.build(recipe, option).outcomes == ["ran"]
+
+
+def test_a_strangers_recipe_stands_on_what_the_command_line_names(pybuild: Pybuild, tmp_path: Path) -> None:
+    pybuild.build("FROM box\n", "-o", "type=oci-layout,dest=layout")
+    with GitServer(tmp_path / "served") as git:
+        git.repository("p.git").commit({"Dockerfile": "FROM mine\nRUN echo built\n"})
+        pybuild("build", f"{git.url}/p.git", "--build-context", "mine=oci-layout://layout", "-t", "built")
+        layout = f"FROM oci-layout://{pybuild.cwd}/layout\n"
+        git.repository("q.git").commit({"Dockerfile": layout})
+        assert "[recipe/outside]" in pybuild.try_("build", f"{git.url}/q.git").err
+
+
 def test_scratch_cannot_be_another(project: Project, dep: str) -> None:
     built = project.build("FROM scratch\nLABEL a=b\n", "--build-context", f"scratch={dep}")
     assert built.image.diff_ids == ()
