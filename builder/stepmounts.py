@@ -21,7 +21,7 @@ from builder.steps import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from builder.executor import ExecRequest, Mount
     from builder.keys import Part
@@ -80,13 +80,16 @@ class StepMounts:
 
         Raises UsageError for a secret or an agent that was not given, HostError, StoreError.
         """
-        # What may wait for another build comes last, and nothing is held meanwhile that it could want.
         with ExitStack() as opened:
             made: dict[int, Mount] = {}
             env = dict(request.env)
             for number, mount in enumerate(step.mounts):
-                if not isinstance(mount, CacheMount):
-                    self._open(mount, opened, env, made, number)
+                self._open(mount, opened, env, made, number)
+            # The innermost first: those around it need a place for it.
+            for number, mount in reversed([*enumerate(step.mounts)]):
+                if isinstance(mount, BindMount):
+                    made[number] = self._bind(mount, opened, self._places(step, mount, made))
+            # What may wait for another build comes last: nothing is taken meanwhile that it could want.
             self._caches(step, opened, made)
             agents = [mount.target for mount in step.mounts if isinstance(mount, SshMount)]
             if agents:
@@ -99,9 +102,7 @@ class StepMounts:
     ) -> None:
         from builder.executor import Mount
 
-        if isinstance(mount, BindMount):
-            made[number] = self._bind(mount, opened)
-        elif isinstance(mount, TmpfsMount):
+        if isinstance(mount, TmpfsMount):
             made[number] = Mount("tmpfs", mount.target, size=mount.size)
         elif isinstance(mount, SecretMount):
             value = self.secrets.get(mount.id, required=mount.required)
@@ -128,28 +129,54 @@ class StepMounts:
             if path is not None:
                 made[number] = Mount("bind", mount.target, source=path)
 
-    def _bind(self, mount: BindMount, opened: ExitStack) -> Mount:
+    def _places(self, step: ExecStep, outer: BindMount, made: Mapping[int, Mount]) -> list[tuple[str, bool]]:
+        """Return the paths in `outer`, and whether they are directories, on which other mounts come."""
+        top = outer.target + "/"
+        return [
+            (mount.target.removeprefix(top), self._is_directory(mount))
+            for number, mount in enumerate(step.mounts)
+            if mount.target.startswith(top) and (number in made or isinstance(mount, CacheMount))
+        ]
+
+    def _is_directory(self, mount: StepMount) -> bool:
+        if not isinstance(mount, BindMount) or isinstance(mount.tree, Scratch):
+            return not isinstance(mount, SecretMount | SshMount)
+        chain_id = _chain(mount.tree, self.chain_of)
+        return self.sources.shown(mount.tree, mount.source, chain_id)[1].is_directory
+
+    def _bind(self, mount: BindMount, opened: ExitStack, places: list[tuple[str, bool]]) -> Mount:
+        """Return the mount. In one that is read-only, places for other mounts come from a lower of their own,
+        below all others.
+        """
         from builder.executor import Mount
         from builder.overlay import Overlay
         from builder.sources import EMPTY
-        from builder.views import make_view
+        from builder.views import make_places, make_view
 
         tree, source, ro = mount.tree, mount.source, mount.read_only
-        if isinstance(tree, Directory):
-            if ro:
-                return Mount("bind", mount.target, source=self.sources.view(tree, source), read_only=True)
+        if isinstance(tree, Directory) and not ro:
             upper = opened.enter_context(self.store.stage()).upper
             shown = self.sources.shown(tree, source, None)
             return Mount("bind", mount.target, source=make_view(*shown, (0, 0), upper))
-        chain_id = EMPTY if isinstance(tree, Scratch) else self.chain_of(tree)
-        subpath = source.lstrip("/")
-        staging = None if ro and chain_id != EMPTY else opened.enter_context(self.store.stage())
-        if chain_id == EMPTY:
-            assert staging is not None
-            return Mount("bind", mount.target, source=staging.upper, subpath=subpath, read_only=ro)
-        lower = self.store.layers.lowerdirs(chain_id)
-        overlay = Overlay(lower, staging.upper, staging.work) if staging is not None else Overlay(lower)
-        return Mount("bind", mount.target, source=overlay, subpath=subpath, read_only=ro)
+        chain_id = EMPTY if isinstance(tree, Scratch) else _chain(tree, self.chain_of)
+        lower: tuple[str, ...]
+        if chain_id is None:
+            assert isinstance(tree, Directory)
+            view = self.sources.view(tree, source)
+            if not places or not self._is_directory(mount):
+                return Mount("bind", mount.target, source=view, read_only=True)
+            lower, source = (view,), "/"
+        else:
+            lower = self.store.layers.lowerdirs(chain_id) if chain_id else ()
+        if not lower or (ro and places):
+            directory = opened.enter_context(self.store.stage()).upper
+            make_places(directory + source, places)
+            lower = (*lower, directory)
+        overlay = Overlay(lower)
+        if not ro:
+            staging = opened.enter_context(self.store.stage())
+            overlay = Overlay(lower, staging.upper, staging.work)
+        return Mount("bind", mount.target, source=overlay, subpath=source.lstrip("/"), read_only=ro)
 
     def _caches(self, step: ExecStep, opened: ExitStack, made: dict[int, Mount]) -> None:
         wanted = [

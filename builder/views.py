@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from builder.errors import PlanError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from builder.tree import Selection, Tree
 
 Owner = tuple[int, int] | None
@@ -36,6 +38,25 @@ def make_view(tree: Tree, selection: Selection, owner: Owner, directory: str) ->
         os.chmod(path, stat.S_IMODE(top.mode) if top.path else _MODE)
         os.utime(path, ns=(top.mtime, top.mtime))
     return path
+
+
+def make_places(directory: str, places: Iterable[tuple[str, bool]]) -> None:
+    """Make `directory`, and in it empty directories and files (path, whether it is a directory) that others
+    are mounted on.
+    """
+    _make_directory(directory)
+    for path, is_directory in places:
+        full = f"{directory}/{path}"
+        _make_directory(full if is_directory else os.path.dirname(full))
+        if not is_directory and not os.path.lexists(full):
+            os.close(os.open(full, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+
+
+def _make_directory(path: str) -> None:
+    if not os.path.isdir(path):
+        _make_directory(os.path.dirname(path))
+        os.mkdir(path)
+        os.chmod(path, _MODE)  # whatever the umask is
 
 
 def fill(tree: Tree, selection: Selection, owner: Owner, directory: str) -> None:

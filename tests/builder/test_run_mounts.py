@@ -231,6 +231,29 @@ def test_mounts_within_mounts_are_seen_in_any_order(project: Project) -> None:
     assert project.layer(outcome) == ["seen"]
 
 
+def test_mounts_within_read_only_ones_need_no_place_there(project: Project) -> None:
+    """Other than with BuildKit, where the outer mount must have it: sources beside a cache are common."""
+    project.write("d/f", "f")
+    os.chmod(project.path("d"), 0o750)
+    project.write("key", "key")
+    outcome = project.build(
+        "FROM ../base/base.rec AS other\nRUN mkdir -p /o/p; chmod 711 /o\n"
+        "FROM base\nWORKDIR /w\n"
+        "RUN --mount=source=d,target=. --mount=type=cache,target=modules/deep"
+        " --mount=source=key,target=conf/key --mount=type=secret,id=absent,target=absent"
+        " ls > /seen; stat -c '%a' . >> /seen; cat f conf/key >> /seen; touch modules/deep/x;"
+        " touch y 2>&1 || true\n"
+        "RUN --mount=from=other,target=/m --mount=type=tmpfs,target=/m/o/p/q --mount=source=d,target=/m/bin/d"
+        " --mount=from=scratch,target=/n --mount=type=tmpfs,target=/n/t"
+        " stat -c '%a' /m/o > /again; ls /m/o/p /m/bin/d /n >> /again; touch /m/o/p/q/x\n"
+    )
+    assert project.read(outcome, "seen") == b"conf\nf\nmodules\n750\nfkey"
+    assert outcome.output == "touch: y: Read-only file system\n"
+    assert project.read(outcome, "again") == b"711\n/m/bin/d:\nf\n\n/m/o/p:\nq\n\n/n:\nt\n"
+    assert project.layer(outcome) == ["again"]
+    assert project.build("FROM base\nRUN --mount=source=d,target=/d ls /d\n").output == "f\n"
+
+
 def test_variables_in_options(project: Project) -> None:
     project.write("v1/f", "one")
     outcome = project.build(
