@@ -43,7 +43,13 @@ def _instruction(document: Document, line: Line, offset: int) -> Hover | None:
         where = document.range(token.span)
         if token.type in KEYWORDS and isinstance(token.value, str) and where.touches(offset):
             return _entry(INSTRUCTIONS[token.type]), where
-    return None
+    # A line that cannot be read, such as one whose document is not closed yet, has no tokens.
+    logical = line.logical
+    match = None if line.tokens else _WORD.match(logical.text)
+    if match is None or logical.keyword not in INSTRUCTIONS:
+        return None
+    where = document.range(logical.span(*match.span()))
+    return (_entry(INSTRUCTIONS[logical.keyword]), where) if where.touches(offset) else None
 
 
 def _flag(document: Document, line: Line, offset: int) -> Hover | None:

@@ -91,6 +91,12 @@ class Server(LanguageServer):
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    def saved(self, uri: str) -> None:
+        """Look again at the documents that may include the one that was saved."""
+        for other, document in list(self.documents.items()):
+            if other != uri and "INCLUDE" in document.text.upper():
+                self.opened(other, document.text, document.version, 0)
+
     def closed(self, uri: str) -> None:
         """Forget a document, and what was said of it."""
         self.documents.pop(uri, None)
@@ -202,6 +208,10 @@ def _follow(server: Server) -> None:
         uri = params.text_document.uri
         text = ls.workspace.get_text_document(uri).source
         ls.opened(uri, text, params.text_document.version, PAUSE)
+
+    @server.feature(types.TEXT_DOCUMENT_DID_SAVE)
+    def did_save(ls: Server, params: types.DidSaveTextDocumentParams) -> None:
+        ls.saved(params.text_document.uri)
 
     @server.feature(types.TEXT_DOCUMENT_DID_CLOSE)
     def did_close(ls: Server, params: types.DidCloseTextDocumentParams) -> None:

@@ -199,6 +199,7 @@ def test_every_type_of_mount_is_explained(kind: str) -> None:
         ("# check=skip=Sudo|Used\nFROM a\n", "**SudoUsed** (warning)"),
         ("FROM a\nRUN b\n# pybuild: skip=Sudo|Used\nRUN sudo c\n", "**SudoUsed**"),
         ("FROM a\nONBUILD R|UN b\n", INSTRUCTIONS["RUN"].text),
+        ("FROM a\n  R|UN <<EOF\nnot closed\n", INSTRUCTIONS["RUN"].text),
     ],
 )
 def test_hover(text: str, said: str) -> None:

@@ -143,6 +143,17 @@ def test_diagnostics_follow_what_is_typed_and_go_when_it_is_closed(client: Clien
     assert client.ask("hover", uri) is None
 
 
+def test_who_includes_a_file_is_looked_at_again_when_that_is_saved(client: Client, tmp_path: Path) -> None:
+    uri, part = (tmp_path / "app.rec").as_uri(), tmp_path / "part.rec"
+    part.write_text("RUNN x\n")
+    (found,) = client.open(uri, "FROM a:1\nINCLUDE part.rec\n")
+    assert found["message"].startswith("part.rec:1: unknown instruction: RUNN")
+    client.open(part.as_uri(), "RUN x\n")
+    part.write_text("RUN x\n")
+    client.notify("textDocument/didSave", {"textDocument": {"uri": part.as_uri()}})
+    assert client.note("textDocument/publishDiagnostics") == {"uri": uri, "diagnostics": [], "version": 1}
+
+
 def test_hover(client: Client, opened: str) -> None:
     answer = client.ask("hover", opened, 3, 1)
     assert answer["contents"]["kind"] == "markdown"

@@ -240,6 +240,30 @@ def test_directives_stand_at_the_top_alone() -> None:
     ]
 
 
+def test_the_extension_names_files_that_there_are() -> None:
+    with open(os.path.join(EXTENSION, "package.json"), encoding="utf-8") as file:
+        package = json.load(file)
+    contributes = package["contributes"]
+    (language,), (contributed,) = contributes["languages"], contributes["grammars"]
+    assert (contributed["language"], contributed["scopeName"]) == (
+        language["id"],
+        TOKENIZER.grammar["scopeName"],
+    )
+    for path in (package["main"], language["configuration"], contributed["path"]):
+        assert os.path.isfile(os.path.join(EXTENSION, path)), path
+    with open(os.path.join(EXTENSION, language["configuration"]), encoding="utf-8") as file:
+        configuration = json.load(file)
+    assert configuration["comments"] == {"lineComment": "#"}
+    with open(os.path.join(EXTENSION, "extension.js"), encoding="utf-8") as file:
+        code = file.read()
+    assert language["id"] in code
+    for name in [
+        *contributes["configuration"]["properties"],
+        *[c["command"] for c in contributes["commands"]],
+    ]:
+        assert name.removeprefix("pybuild.") in code, name
+
+
 def alternatives(pattern: str) -> set[str]:
     """Return the words of the first group of alternatives in a pattern."""
     match = re.search(r"\((?:\?:|\?i:)?([A-Za-z|-]+)\)", pattern)
