@@ -11,6 +11,7 @@ from grammar.node import Node
 from grammar.recover import Reading, is_fragment, read
 from grammar.rules import all_rules
 from grammar.rules.rule import Subject
+from grammar.rules.variables import unexpandable
 from grammar.source import Source, Span
 from grammar.suggest import did_you_mean
 
@@ -58,6 +59,7 @@ def lint(
     directive = parse_directive(reading.recipe.directives.check if reading.recipe else None)
     found = [_error(error, source) for error in reading.errors]
     if reading.recipe is not None:
+        found += [_error(error, source) for error in unexpandable(reading.recipe)]
         if options.link is not None:
             reading = reading.replace(recipe=options.link(reading.recipe))
         found += _findings(Subject(reading, options.ignored), options, directive)

@@ -12,11 +12,11 @@ if TYPE_CHECKING:
 @functools.cache
 def all_rules() -> dict[str, Rule]:
     """Return every rule by its name, in the order of the names."""
-    from grammar.rules import apt, bases, config, files, packages, scripts, stages, style, variables
+    from grammar.rules import apt, bases, config, files, misspelt, packages, scripts, stages, style, variables
     from grammar.rules.rule import Rule
 
     found: dict[str, Rule] = {}
-    for module in (apt, bases, config, files, packages, scripts, stages, style, variables):
+    for module in (apt, bases, config, files, misspelt, packages, scripts, stages, style, variables):
         for value in vars(module).values():
             if isinstance(value, Rule):
                 found[value.name] = value

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 
 from grammar.ast import Arg, Command, Env, Fragment, Heredoc, Include, Instruction, Onbuild, Pair, Word
+from grammar.errors import RecipeError
+from grammar.expand import expand, expand_document
 from grammar.includes import spliced
 from grammar.node import Node
 from grammar.rules.names import PLATFORM_ARGUMENTS, PROXY_ARGUMENTS, variables
@@ -15,7 +17,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from grammar.ast import Stage
+    from grammar.ast import Recipe, Stage
     from grammar.rules.rule import Finding, Subject
 
 _SECRET = re.compile(
@@ -77,6 +79,24 @@ def _undefined(
         severity = "warning" if sure else "info"
     unless = "" if severity == "warning" else ", unless the base sets it"
     return word.span, f"${name} is not set here{unless}", hint, severity
+
+
+def unexpandable(recipe: Recipe) -> Iterator[RecipeError]:
+    """Yield what is wrong with the words of `recipe`, whatever the variables: a build finds only those in
+    stages that it needs."""
+    escape = recipe.directives.escape
+    stages = [each for stage in recipe.stages for each in (stage.from_, *stage.instructions)]
+    for instruction in (*recipe.global_args, *stages):
+        if isinstance(instruction, Include):
+            continue
+        documents = [doc for doc in getattr(instruction, "heredocs", ()) if doc.expand]
+        try:
+            for word in _words(instruction.replace(heredocs=()) if documents else instruction):
+                expand(word.text, "x".format, escape=escape, span=word.span)
+            for doc in documents:
+                expand_document(doc.content, "x".format, span=doc.span)
+        except RecipeError as error:
+            yield error
 
 
 def _set(instruction: Instruction) -> set[str]:
