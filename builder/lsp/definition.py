@@ -79,7 +79,7 @@ def _paths(instruction: Instruction) -> list[tuple[Word, str]]:
 
 def _in_file(path: str, stage: str) -> Target:
     """Return the stage of another recipe, or its beginning."""
-    other = _open(path) if stage else None
+    other = opened(path) if stage else None
     if other is None:
         return Target(Range(0, 0), path)
     for mark in other.stages:
@@ -88,7 +88,8 @@ def _in_file(path: str, stage: str) -> Target:
     return Target(Range(0, 0), path)
 
 
-def _open(path: str) -> Document | None:
+def opened(path: str) -> Document | None:
+    """Return another recipe as it is on disk; None if it cannot be read."""
     from builder.errors import BuildError
     from builder.recipes import read_recipe
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 
+from builder.lsp.definition import opened
 from builder.lsp.document import Document, Range
 from builder.lsp.stages import named_sources, shown, stage_at
+from builder.recipes import fragment_path
+from grammar.ast import Include
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*")
 _RESERVED = ("scratch", "context")
@@ -48,7 +51,28 @@ def rename(document: Document, offset: int, name: str) -> list[Range]:
             how = "by a variable" if use.variable else "in pieces"
             raise Refused(f"line {line} names the stage {how}: change that first")
         places.add(use.range)
+    _check_fragments(document, mark.stage.name or "", set())
     return sorted(places, key=lambda place: place.start)
+
+
+def _check_fragments(document: Document, name: str, seen: set[str]) -> None:
+    """Raise Refused if a file that is included names the stage: what is edited is this document alone."""
+    recipe = document.reading.recipe
+    if not document.path or recipe is None:
+        return
+    for stage in recipe.stages:
+        for instruction in stage.instructions:
+            if not isinstance(instruction, Include):
+                continue
+            path = fragment_path(document.path, instruction.path.text)
+            fragment = opened(path) if path not in seen else None
+            seen.add(path)
+            if fragment is None or fragment.reading.recipe is None:
+                continue
+            for word in named_sources(fragment.reading.recipe.stages[0]):
+                if word.text.lower() == name:
+                    raise Refused(f"{path}:{word.span.line} names the stage, too: change that first")
+            _check_fragments(fragment, name, seen)
 
 
 def _check(document: Document, index: int, name: str) -> None:

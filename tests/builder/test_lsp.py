@@ -421,6 +421,17 @@ def test_renaming_is_refused_with_the_reason(text: str, name: str, why: str) -> 
         renamed(text, name)
 
 
+def test_renaming_is_refused_if_an_included_file_names_the_stage(tmp_path: Path) -> None:
+    path = str(tmp_path / "app.rec")
+    (tmp_path / "loop.rec").write_text("INCLUDE loop.rec\nINCLUDE sub/part.rec\nINCLUDE none.rec\n")
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "part.rec").write_text("RUN x\nCOPY --from=ONE /x /y\n")
+    document, offset = at("FROM a AS o|ne\nFROM b AS two\nINCLUDE loop.rec\n", path)
+    with pytest.raises(Refused, match=r"sub/part\.rec:2 names the stage, too"):
+        rename(document, offset, "first")
+    assert rename(document, document.text.index("two"), "second") == [document.stages[1].name]
+
+
 def test_what_has_no_name_cannot_be_renamed() -> None:
     with pytest.raises(Refused, match="number"):
         renamable(*at("FROM a AS one\nFROM b\nCOPY --from=|0 x /y\n"))
