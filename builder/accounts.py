@@ -33,6 +33,14 @@ def resolve_owner(root_fd: int, owner: str) -> tuple[int, int]:
     return uid, gid
 
 
+def identity_of(root_fd: int, user: str) -> tuple[int, int]:
+    """Return uid and gid that USER `user` means below `root_fd`: a number brings its group from /etc/passwd.
+    Raises StepFailed.
+    """
+    uid, gid, _, _ = identify(user, _read(root_fd, "etc/passwd"), _read(root_fd, "etc/group"))
+    return uid, gid
+
+
 def _hint(owner: str, passwd: str, group: str, otherwise: str | None) -> str | None:
     """Return what to do about a name that is not there."""
     user, _, group_name = owner.partition(":")

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 
 from builder.errors import PlanError
 from builder.tree import Selection, Tree
+from cache import idmap, ownership
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cache.scratch import Staging
 
 _BLOCK = 512
@@ -53,6 +56,18 @@ def begins_archive(head: bytes) -> bool:
     return sniff(head) != "none" or (len(head) >= _BLOCK and _has_checksum(head[:_BLOCK]))
 
 
+def _recorded_owner(root: int) -> Callable[[str], tuple[int, int]] | None:
+    """Return what tells the owners below `root`, where the file system does not."""
+    if not idmap.confined():
+        return None
+
+    def owner(path: str) -> tuple[int, int]:
+        place = os.fsencode(path)
+        return ownership.owner_at(root, place, os.stat(place or b".", dir_fd=root, follow_symlinks=False))
+
+    return owner
+
+
 def unpack_archive(tree: Tree, selection: Selection, staging: Staging, number: int) -> Tree:
     """Unpack the archive below `staging`; return the tree that it holds, which is the caller's to close.
 
@@ -74,7 +89,8 @@ def unpack_archive(tree: Tree, selection: Selection, staging: Staging, number: i
                 code="add/archive",
                 hint="COPY, or ADD --unpack=false, takes it as it is",
             ) from None
-    unpacked = Tree(os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC), name=f"the archive {name}")
+    fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    unpacked = Tree(fd, name=f"the archive {name}", owner=_recorded_owner(fd))
     for entry in unpacked.select(".")[0].entries:
         if stat.S_ISCHR(entry.mode) and entry.rdev == 0:
             unpacked.close()

@@ -12,6 +12,7 @@ import stat
 
 from builder import linux
 from builder.errors import PlanError
+from cache import ownership
 
 _MAX_LINKS = 40
 
@@ -105,7 +106,7 @@ def _make_directory(fd: int, name: str, owner: tuple[int, int]) -> str | None:
         os.mkdir(name, 0o755, dir_fd=fd)
     except FileExistsError:
         return os.readlink(name, dir_fd=fd)
-    os.chown(name, *owner, dir_fd=fd, follow_symlinks=False)
+    ownership.give(name, *owner, directory=fd)
     os.chmod(name, 0o755, dir_fd=fd)  # whatever the umask is
     return None
 

@@ -17,6 +17,8 @@ import struct
 from typing import TYPE_CHECKING, NoReturn
 
 from builder import hostroot, linux, mounts, network, process, reports, rootfs, wire
+from builder.supervision import Supervision
+from cache import idmap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,11 +42,18 @@ def run(
         _depend_on(launcher)
         request, standard = wire.decode(os.pread(payload, os.fstat(payload).st_size, 0), fds)
         group = _make_group(group_name, request)
+        supervision = Supervision(request) if idmap.single() else None
         _enter_root(request)
-        command = _start(request, _standard(request, standard, control), control, group)
+        stdio = _standard(request, standard, control)
+        command = _start(request, stdio, control, group, supervision)
         kept = [fd for fd, _ in group.fds.values()] if group else []
+        kept += supervision.fds if supervision else []
         _close_all_but([control.fileno(), *kept])
+        if supervision is not None:
+            supervision.run(command)
         status = reap(command)
+        if supervision is not None:
+            supervision.finish()
         reports.send(control, (reports.EXIT, status, group.reached() if group else ""))
     except BaseException as error:
         reports.send_error(control, error)
@@ -129,7 +138,11 @@ def _terminal(control: socket.socket, console: bool) -> int:
 
 
 def _start(
-    request: ExecRequest, stdio: tuple[int, int, int], control: socket.socket, group: Group | None
+    request: ExecRequest,
+    stdio: tuple[int, int, int],
+    control: socket.socket,
+    group: Group | None,
+    supervision: Supervision | None,
 ) -> int:
     """Fork the command; return its pid."""
     command = os.fork()
@@ -137,13 +150,15 @@ def _start(
         try:
             if group is not None:
                 group.enter()
-            process.become(request, stdio)
+            process.become(request, stdio, supervision.theirs if supervision else None)
         except BaseException as error:
             reports.send_error(control, error)
         finally:
             os._exit(127)
     pidfd = os.pidfd_open(command)
     reports.send(control, (reports.RUNNING,), pidfd)
+    if supervision is not None:
+        supervision.begin()
     return command
 
 

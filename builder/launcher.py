@@ -100,6 +100,9 @@ def serve(fd: int) -> NoReturn:
 
     if idmap.confined():
         _enter_pid_namespace()
+    if idmap.single():
+        # In a step's root there is nothing left to import.
+        from builder import supervisor  # noqa: F401
     os.chdir("/")
     os.setsid()  # no signal from the builder's terminal: it is the builder that decides what a Ctrl-C means
     linux.close_range(fd + 1, 0xFFFFFFFF)

@@ -82,6 +82,7 @@ _NUMBERS_SINCE_5_1 = {
 _NUMBERS = {
     "x86_64": {
         "capget": 125,
+        "fchownat": 260,
         "capset": 126,
         "keyctl": 250,
         "mount": 165,
@@ -96,6 +97,7 @@ _NUMBERS = {
     },
     "aarch64": {
         "capget": 90,
+        "fchownat": 54,
         "capset": 91,
         "keyctl": 219,
         "mount": 40,
@@ -232,6 +234,13 @@ def openat2(fd: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
     return _call("openat2", fd, os.fsencode(path), how, len(how), about=path)
 
 
+def fchownat(fd: int, path: str, uid: int, gid: int, flags: int) -> None:
+    """fchownat(2): with AT_EMPTY_PATH and no path, of what an O_PATH descriptor is open on, be it a symbolic
+    link.
+    """
+    _call("fchownat", fd, os.fsencode(path), uid, gid, flags)
+
+
 def close_range(first: int, last: int) -> None:
     """close_range(2)."""
     _call("close_range", first, last)
@@ -261,13 +270,15 @@ def capget() -> tuple[int, int, int]:
     return low_e | high_e << 32, low_p | high_p << 32, low_i | high_i << 32
 
 
-def seccomp_filter(program: bytes, flags: int) -> None:
-    """seccomp(2), SECCOMP_SET_MODE_FILTER: `program` is an array of struct sock_filter."""
+def seccomp_filter(program: bytes, flags: int) -> int:
+    """seccomp(2), SECCOMP_SET_MODE_FILTER: `program` is an array of struct sock_filter. Return the fd of its
+    listener, where the flags ask for one.
+    """
     import ctypes
 
     buffer = ctypes.create_string_buffer(program, len(program))
     header = struct.pack("@HP", len(program) // 8, ctypes.addressof(buffer))
-    _call("seccomp", _SECCOMP_SET_MODE_FILTER, flags, header)
+    return _call("seccomp", _SECCOMP_SET_MODE_FILTER, flags, header)
 
 
 def join_new_session_keyring() -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from builder import mounts
 from builder.errors import StepFailed
+from cache import ownership
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -171,7 +172,7 @@ def _make_point(path: str, is_directory: bool) -> None:
 
 def _copy_attributes(source: str, target: str) -> None:
     status = os.lstat(source)
-    os.chown(target, status.st_uid, status.st_gid)
+    ownership.give(target, status.st_uid, status.st_gid)
     os.chmod(target, stat.S_IMODE(status.st_mode))
     for key in os.listxattr(source):
         if not key.startswith(("trusted.overlay.", "user.overlay.")):

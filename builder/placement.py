@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from builder.destination import destination, is_directory, open_directory
 from builder.errors import HostError, PlanError
 from builder.tree import Entry, Selection, Tree, kept_xattr
+from cache import ownership
 
 _CHUNK = 1 << 20
 _SMALL = 1 << 16
@@ -53,10 +54,11 @@ class Source:
 
 def place(
     sources: Sequence[Source], documents: Sequence[tuple[str, bytes]], root_fd: int, placement: Placement
-) -> None:
+) -> dict[bytes, tuple[int, int]]:
     """Copy `sources`, and write `documents` (name and content), to `placement.dest` below `root_fd`.
 
-    A directory's contents are copied, a file goes into `dest` if that is a directory. Raises PlanError where
+    A directory's contents are copied, a file goes into `dest` if that is a directory. Return the owners that
+    the file system cannot hold, nor an attribute (cache/ownership.py), by path. Raises PlanError where
     a directory would replace a file or the other way round, HostError if a file changes meanwhile.
     """
     target = _Target(root_fd, placement)
@@ -66,6 +68,7 @@ def place(
         for name, data in documents:
             target.write_document(name, data)
         target.set_times()
+        return target.owners
     finally:
         target.close()
 
@@ -75,6 +78,7 @@ class _Target:
         self.root_fd = root_fd
         self.placement = placement
         self.parent_owner = placement.owner or (0, 0)
+        self.owners: dict[bytes, tuple[int, int]] = {}
         self.tree: Tree
         self._owner_of_source: tuple[int, int] | None = None
         self._unpacked = False
@@ -122,7 +126,7 @@ class _Target:
             out = self._create(fd, name)
             try:
                 _write_all(out, data)
-                os.fchown(out, *self.parent_owner)
+                ownership.give(out, *self.parent_owner)
                 os.fchmod(out, self.placement.mode(0o644) if self.placement.mode else 0o644)
             finally:
                 os.close(out)
@@ -197,7 +201,7 @@ class _Target:
         if stat.S_ISLNK(entry.mode):
             os.symlink(os.readlink(source_name, dir_fd=source), name, dir_fd=fd)
         else:
-            os.mknod(name, entry.mode, entry.rdev, dir_fd=fd)
+            ownership.make_special(name, entry.mode, entry.rdev, fd)
         self._set_attributes(entry, fd, name)
 
     def _copy_subdirectory(self, entry: Entry, source: int, fd: int, name: str, path: str) -> None:
@@ -233,7 +237,7 @@ class _Target:
 
     def _set_directory(self, entry: Entry, source: int, fd: int, name: str, path: str) -> None:
         """Give the directory `name` what the open directory `source` has. Its time comes at the end."""
-        os.chown(name, *self._owner(entry), dir_fd=fd, follow_symlinks=False)
+        ownership.give(name, *self._owner(entry), directory=fd)
         os.chmod(name, self._mode(entry), dir_fd=fd)
         names = _kept_xattrs(source)
         if names:
@@ -245,7 +249,9 @@ class _Target:
         self._times.append((path, entry.mtime))
 
     def _set_attributes(self, entry: Entry, fd: int, name: str) -> None:
-        os.chown(name, *self._owner(entry), dir_fd=fd, follow_symlinks=False)
+        owner = self._owner(entry)
+        if not ownership.give(name, *owner, directory=fd):
+            self.owners[ownership.path_of(self.root_fd, fd, name)] = owner
         if not stat.S_ISLNK(entry.mode):
             # After chown, which clears setuid and setgid.
             os.chmod(name, self._mode(entry), dir_fd=fd)
@@ -260,7 +266,7 @@ class _Target:
                     _pump(src, out)
                 else:
                     _copy_range(src, out)
-                os.fchown(out, *self._owner(entry))
+                ownership.give(out, *self._owner(entry))
                 os.fchmod(out, self._mode(entry))
                 _set_xattrs(src, out, _kept_xattrs(src))
                 os.utime(out, ns=(entry.mtime, entry.mtime))

@@ -15,12 +15,14 @@ import stat
 import termios
 from typing import TYPE_CHECKING, NoReturn
 
-from builder import capabilities, linux, seccomp
+from builder import capabilities, linux, reports, seccomp
 from builder.errors import StepFailed
 from builder.users import Identity, identify, read
 from cache import idmap
 
 if TYPE_CHECKING:
+    import socket
+
     from builder.executor import ExecRequest
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -30,8 +32,13 @@ _SPEC_ALLOW = (
 )
 
 
-def become(request: ExecRequest, stdio: tuple[int, int, int]) -> NoReturn:
-    """Turn this process into the request's command. Raises StepFailed if that cannot be."""
+def become(
+    request: ExecRequest, stdio: tuple[int, int, int], supervisor: socket.socket | None = None
+) -> NoReturn:
+    """Turn this process into the request's command. Raises StepFailed if that cannot be.
+
+    `supervisor`: where the descriptor goes that the command's calls are put to, where it needs one.
+    """
     identity = identify(request.user, read("/etc/passwd"), read("/etc/group"))
     os.setsid()
     if request.tty:
@@ -47,7 +54,13 @@ def become(request: ExecRequest, stdio: tuple[int, int, int]) -> NoReturn:
     os.umask(0o022)
     _limit(request)
     _change_directory(request.workdir)
+    if supervisor is not None and identity[:2] != (0, 0):
+        _map(identity)
     _confine(request)
+    if supervisor is not None:
+        if identity[:2] == (0, 0):
+            _be_supervised(supervisor)
+        supervisor.close()
     _change_user(identity)
     execute(request.argv, _environment(request, identity))
 
@@ -56,7 +69,7 @@ def _hand_over(stdio: tuple[int, int, int], uid: int) -> None:
     """Give pipes and terminal to the user, who could not open /dev/stdout otherwise (runc does the same)."""
     for fd in set(stdio):
         mode = os.fstat(fd).st_mode
-        if uid and (stat.S_ISFIFO(mode) or os.isatty(fd)):
+        if uid and idmap.holds(uid, 0) and (stat.S_ISFIFO(mode) or os.isatty(fd)):
             os.fchown(fd, uid, -1)
 
 
@@ -105,6 +118,27 @@ def _confine(request: ExecRequest) -> None:
             if error.errno != errno.EINVAL:
                 raise
             linux.seccomp_filter(program, 0)
+
+
+def _map(identity: Identity) -> None:
+    """Enter a user namespace in which the one id that there is, is that of the command's user: who it is
+    then, and whose its files are, it is told alike. All files look like its own.
+    """
+    uid, gid = identity[:2]
+    linux.unshare(linux.CLONE_NEWUSER)
+    for name, text in (("uid_map", f"{uid} 0 1"), ("gid_map", f"{gid} 0 1")):
+        with open(f"/proc/self/{name}", "w", encoding="ascii") as file:
+            file.write(text)
+    idmap.forget()
+
+
+def _be_supervised(supervisor: socket.socket) -> None:
+    from builder import listener
+    from builder.supervisor import CALLS
+
+    fd = listener.install(CALLS)
+    reports.send_fd(supervisor, fd)
+    os.close(fd)
 
 
 def _change_user(identity: Identity) -> None:

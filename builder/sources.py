@@ -14,15 +14,19 @@ from builder.keys import VERSION, Part
 from builder.patterns import IgnoreRules, has_wildcard, read_ignore_file
 from builder.steps import ContextTree, CopyStep, Directory, LocalTree
 from builder.tree import Entry, Selection, Tree
+from cache import idmap
 from cache.oci.digest import ChainID
 from cache.records import encode_parts
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from builder.placement import Source
     from builder.remotes.added import Added
     from builder.remotes.address import Address
     from builder.remotes.fetching import Remotes
     from builder.steps import Tree as StepTree
+    from cache.merged import Merged
     from cache.scratch import Staging
     from cache.store import Store
 
@@ -47,6 +51,7 @@ class Sources:
         self._recipe = recipe
         self._opened: dict[Directory, tuple[Tree, FileDigests]] = {}
         self._stages: dict[ChainID, Tree] = {}
+        self._merged: list[Merged] = []
         self._archives: list[Tree] = []
         self._views: dict[tuple[Directory, str], str] = {}
         self._stagings: list[Staging] = []
@@ -76,9 +81,12 @@ class Sources:
             staging.discard()
         if self._added is not None:
             self._added.close()
+        for merged in self._merged:
+            merged.close()
         self._opened = {}
         self._stages = {}
         self._archives = []
+        self._merged = []
         self._views = {}
         self._stagings = []
 
@@ -121,8 +129,19 @@ class Sources:
         tree = self._stages.get(chain_id)
         if tree is None:
             name = "the stage or image that --from names"
-            tree = self._stages[chain_id] = Tree(self._open_stage(chain_id), name=name)
+            owner = self._recorded_owner(chain_id)
+            tree = self._stages[chain_id] = Tree(self._open_stage(chain_id), name=name, owner=owner)
         return tree
+
+    def _recorded_owner(self, chain_id: ChainID) -> Callable[[str], tuple[int, int]] | None:
+        """Return what tells the owners in a root filesystem, where the file system does not."""
+        if not idmap.confined() or chain_id == EMPTY:
+            return None
+        from cache.merged import Merged
+
+        merged = Merged(self._store.layers.lowerdirs(chain_id))
+        self._merged.append(merged)
+        return lambda path: merged.owner(os.fsencode(path))
 
     def _open_stage(self, chain_id: ChainID) -> int:
         if chain_id == EMPTY:

@@ -31,6 +31,7 @@ from builder.steps import (
     TestStep,
     WorkdirStep,
 )
+from cache import idmap
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -216,6 +217,13 @@ class StageRun:
             from builder.hostca import with_host_ca
 
             request = with_host_ca(request)
+        self._execute_mounted(step, request, line)
+        if idmap.single():
+            from builder.adoption import adopt
+
+            adopt(step.user, self._lower(), staging)
+
+    def _execute_mounted(self, step: ExecStep, request: ExecRequest, line: StepLine) -> None:
         if not step.mounts:
             self._execute(request, step.script, line, step.text)
             return
@@ -305,12 +313,14 @@ class StageRun:
     def _copy(self, step: CopyStep, tree_id: ChainID | None, staging: Staging) -> None:
         from builder.accounts import resolve_owner
         from builder.placement import Placement, place
+        from cache.ownership import write_table
 
         mode = parse_chmod(step.chmod) if step.chmod else None
         sources = self._sources.select(step, tree_id, staging)
         with self._writable(staging, alone=step.link) as root_fd:
             owner = resolve_owner(root_fd, step.chown) if step.chown else None
-            place(sources, step.documents, root_fd, Placement(step.dest, step.into_directory, owner, mode))
+            placement = Placement(step.dest, step.into_directory, owner, mode)
+            write_table(staging.upper, place(sources, step.documents, root_fd, placement))
 
     def _workdir(self, step: WorkdirStep, staging: Staging) -> None:
         from builder.accounts import resolve_owner

@@ -5,11 +5,15 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from builder.errors import PlanError
 from builder.patterns import IgnoreRules, glob, has_wildcard
 from builder.sieve import Sieve, State, state_of
+from cache import ownership
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 _MAX_LINKS = 40
@@ -64,9 +68,18 @@ class Tree:
     """A directory tree below an open descriptor, seen through ignore rules."""
 
     def __init__(
-        self, root_fd: int, *, name: str, rules: IgnoreRules | None = None, hint: str | None = None
+        self,
+        root_fd: int,
+        *,
+        name: str,
+        rules: IgnoreRules | None = None,
+        hint: str | None = None,
+        owner: Callable[[str], tuple[int, int]] | None = None,
     ) -> None:
-        """`hint` is what to say to somebody who asks for what is not there."""
+        """`hint` is what to say to somebody who asks for what is not there; `owner` tells whose a path is,
+        where the file system does not.
+        """
+        self._owner = owner
         self.root_fd = root_fd
         self.name = name
         self._hint = hint
@@ -101,6 +114,8 @@ class Tree:
                 known = select_with_parents(self, source, rules)
             else:
                 known = self._select(source, rules)
+            if self._owner is not None:
+                known = tuple(_owned(each, self._owner) for each in known)
             self._selected[key] = known
         return known
 
@@ -351,10 +366,23 @@ def bad_pattern(source: str, error: ValueError) -> PlanError:
     return PlanError(f"bad pattern {source!r}: {error}", code="copy/pattern")
 
 
+def _owned(selection: Selection, owner: Callable[[str], tuple[int, int]]) -> Selection:
+    """Return the selection with the owners of its entries as `owner` has them."""
+
+    def own(entry: Entry) -> Entry:
+        uid, gid = owner(entry.path)
+        return entry._replace(uid=uid, gid=gid)
+
+    return selection._replace(
+        entries=tuple(map(own, selection.entries)),
+        above=tuple((path, own(entry)) for path, entry in selection.above),
+    )
+
+
 def kept_xattr(name: str) -> bool:
     """Return whether COPY takes the extended attribute along: those that a layer can carry."""
     return name == "security.capability" or (
-        name.startswith("user.") and not name.startswith("user.overlay.")
+        name.startswith("user.") and not name.startswith("user.overlay.") and name != ownership.OWNER
     )
 
 

@@ -51,6 +51,11 @@ def holds(uid: int, gid: int) -> bool:
     return _in(uid, mapped("uid")) and _in(gid, mapped("gid"))
 
 
+def single() -> bool:
+    """Return whether but one id is mapped into this user namespace."""
+    return sum(count for _, count in mapped("uid")) == 1
+
+
 def may_set_groups() -> bool:
     """Return whether setgroups(2) is allowed in this user namespace."""
     try:

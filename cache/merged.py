@@ -11,6 +11,7 @@ import os
 from stat import S_ISDIR
 from typing import TYPE_CHECKING, NamedTuple
 
+from cache import ownership
 from cache.upperdir import READ_DIRECTORY, is_opaque, is_whiteout
 
 if TYPE_CHECKING:
@@ -60,6 +61,11 @@ class Merged:
             if status is not None:
                 return None if is_whiteout(status) else Found(root, status)
         return None
+
+    def owner(self, path: bytes) -> tuple[int, int]:
+        """Return whose `path` is, as far as the layer that has it tells: (0, 0) where there is none."""
+        found = self.lookup(path)
+        return (0, 0) if found is None else ownership.owner_at(found.root, path, found.status)
 
     def names(self, path: bytes) -> list[bytes]:
         """Return the names in the merged directory `path`, sorted; [] if it is none."""

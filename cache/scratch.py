@@ -11,6 +11,7 @@ from fcntl import LOCK_EX, flock
 
 from cache.disk import storing
 from cache.locks import Lock, file_name, is_at, try_flock
+from cache.ownership import TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -52,9 +53,11 @@ class Staging:
         return self._fd
 
     def keep_only(self, name: str) -> None:
-        """Throw away all that is in the directory but `name`, so that it can be published as it is."""
+        """Throw away all that is in the directory but the changeset `name` and its table of owners, so that
+        it can be published as it is.
+        """
         for other in os.listdir(self.path):
-            if other != name:
+            if other not in (name, name + TABLE):
                 self._scratch.throw_away(f"{self.path}/{other}")
 
     def move(self, target: str) -> None:

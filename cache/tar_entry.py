@@ -8,7 +8,7 @@ import os
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG
 from typing import TYPE_CHECKING
 
-from cache import tar_format
+from cache import idmap, ownership, tar_format
 from cache.errors import FormatError
 from cache.upperdir import OPAQUE_MARKER, is_opaque, xattrs
 
@@ -30,10 +30,11 @@ class Describer:
     order.
     """
 
-    __slots__ = ("_first", "_root")
+    __slots__ = ("_first", "_owners", "_root")
 
     def __init__(self, root: int) -> None:
         self._root = root
+        self._owners = ownership.read_table(root)
         self._first: dict[int, bytes] = {}  # inode -> the first name of what has several
 
     def first_name(self, entry: Entry) -> bytes | None:
@@ -70,10 +71,13 @@ class Describer:
             raise FormatError(f"/{os.fsdecode(entry.path)} is of a kind that no layer can hold")
         size, link, device = 0, b"", None
         attributes: tar_format.Xattrs = ()
+        owner = self._owner(entry, file)
         if first is not None:
             kind, link = tar_format.HARD_LINK, first
         elif kind == tar_format.REGULAR:
             size, attributes = status.st_size, xattrs(file)
+            if not size and (stands_for := ownership.device(file)):
+                kind, device = _KINDS[stands_for[0]], (os.major(stands_for[1]), os.minor(stands_for[1]))
         elif kind == tar_format.DIRECTORY:
             attributes = xattrs(entry.directory)
         elif kind == tar_format.SYMLINK:
@@ -84,8 +88,7 @@ class Describer:
             entry.name,
             kind,
             status.st_mode & 0o7777,
-            status.st_uid,
-            status.st_gid,
+            *owner,
             size=size,
             mtime=mtime,
             link=link,
@@ -93,6 +96,15 @@ class Describer:
             xattrs=attributes,
             nanoseconds=nanoseconds,
         )
+
+    def _owner(self, entry: Entry, file: int) -> tuple[int, int]:
+        """Return whose the entry is: as the file system has it, or as it is recorded where that cannot."""
+        status = entry.status
+        if idmap.confined():
+            if entry.directory >= 0 or file >= 0:
+                return ownership.recorded(max(entry.directory, file), status)
+            return self._owners.get(entry.path, (status.st_uid, status.st_gid))
+        return status.st_uid, status.st_gid
 
     def opaque_marker(self, entry: Entry) -> bytes:
         """Return the header of the marker that follows the directory `entry` if it is opaque, else b""."""

@@ -16,6 +16,7 @@ from functools import partial
 from stat import S_IFCHR, S_IFMT, S_ISDIR, S_ISLNK, S_ISREG
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
+from cache import ownership
 from cache.errors import FormatError, StoreError
 from cache.idmap import overlay_attribute
 from cache.openat2 import open_directory
@@ -62,6 +63,8 @@ class Target:
         self._attributes: dict[bytes, Attributes] = {}
         self._opaque: set[bytes] = set()
         self._discarded: set[bytes] = set()
+        self._owners: dict[bytes, tuple[int, int]] = {}
+        self._path = path
         self._root = os.open(path, READ_DIRECTORY)
 
     def __enter__(self) -> Target:
@@ -237,14 +240,15 @@ class Target:
         Character device 0/0 is made too, as everywhere: images of nested overlays (kind's nodes) have such.
         It is no content, but a whiteout.
         """
-        self.place(path, lambda parent, name: os.mknod(name, kind | 0o600, number, dir_fd=parent))
+        self.place(path, lambda parent, name: ownership.make_device(name, kind, number, parent))
         self._own(path, attributes)
 
     def _own(self, path: bytes, attributes: Attributes) -> None:
         """Give what cannot be opened its attributes. It has no xattrs that a layer keeps."""
         above, _, name = path.rpartition(b"/")
         parent = self._descriptor(above)
-        os.chown(name, attributes.uid, attributes.gid, dir_fd=parent, follow_symlinks=False)
+        if not ownership.give(os.fsdecode(name), attributes.uid, attributes.gid, directory=parent):
+            self._owners[path] = attributes.uid, attributes.gid
         if not S_ISLNK(os.lstat(name, dir_fd=parent).st_mode):
             os.chmod(name, attributes.mode, dir_fd=parent)
         os.utime(name, ns=(attributes.mtime, attributes.mtime), dir_fd=parent, follow_symlinks=False)
@@ -327,6 +331,7 @@ class Target:
             self._finish(path, lambda directory: os.setxattr(directory, overlay_attribute("opaque"), b"y"))
         for path in sorted(self._attributes, reverse=True):  # those inside first, while they can be reached
             self._finish(path, partial(dress, attributes=self._attributes[path]))
+        ownership.write_table(self._path, self._owners)
 
     def _finish(self, path: bytes, change: Callable[[int], None]) -> None:
         try:
@@ -358,7 +363,7 @@ def dress(file: int, attributes: Attributes) -> None:
 
     chown(2) takes away set-user-ID and file capabilities.
     """
-    os.fchown(file, attributes.uid, attributes.gid)
+    ownership.give(file, attributes.uid, attributes.gid)
     os.fchmod(file, attributes.mode)
     for name, value in attributes.xattrs:
         try:
@@ -390,7 +395,8 @@ def _copied(found: Found, path: bytes) -> Attributes:
             kept = xattrs(file)
         finally:
             os.close(file)
-    return Attributes(status.st_mode & 0o7777, status.st_uid, status.st_gid, status.st_mtime_ns, kept)
+    owner = ownership.owner_at(found.root, path, status)
+    return Attributes(status.st_mode & 0o7777, *owner, status.st_mtime_ns, kept)
 
 
 def _copy_data(found: Found, path: bytes, target: int) -> None:

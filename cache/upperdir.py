@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from cache.errors import FormatError
 from cache.idmap import overlay_attribute
+from cache.ownership import is_record
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,7 +129,7 @@ def keeps_xattr(name: bytes) -> bool:
     with `=` does not fit into PAX.
     """
     if name.startswith(b"user."):
-        return not name.startswith(b"user.overlay.") and b"=" not in name
+        return not name.startswith(b"user.overlay.") and b"=" not in name and not is_record(name)
     return name in (b"security.capability", b"system.posix_acl_access", b"system.posix_acl_default")
 
 

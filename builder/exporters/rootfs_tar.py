@@ -10,7 +10,7 @@ from builder.exporters.base import Output, lowerdirs
 from builder.exporters.destination import open_output
 from builder.exporters.merged import Entry, opened, walk
 from builder.exporters.meter import Meter, Meters
-from cache import tar_format
+from cache import ownership, tar_format
 from cache.compression import compressed
 from cache.disk import storing
 from cache.errors import StoreCorrupt
@@ -124,8 +124,7 @@ def _header(
         entry.name,
         flag,
         status.st_mode & 0o7777,
-        status.st_uid,
-        status.st_gid,
+        *ownership.owner_at(entry.root, entry.path, status),
         size=size,
         mtime=status.st_mtime_ns // _NANOSECONDS,
         link=link,

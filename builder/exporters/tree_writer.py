@@ -108,6 +108,7 @@ class TreeWriter:
         elif not self._special(status, parent, name):
             return
         if self._owners:
+            # Where an id does not exist, the file is its maker's: a directory has no place for records.
             os.chown(name, status.st_uid, status.st_gid, dir_fd=parent, follow_symlinks=False)
         if kind != S_IFLNK:
             os.chmod(name, status.st_mode & 0o7777, dir_fd=parent)

@@ -1,0 +1,298 @@
+"""Owners and ids for a step in a user namespace that has one id: its calls are answered as root's would be.
+
+A program that installs something gives files to others, makes devices, and becomes another user. The kernel
+can do none of that with one id. So these calls are put to pid 1 of the sandbox (builder/listener.py), which
+records owners and devices (cache/ownership.py) and remembers who a process takes itself for. It decides
+nothing about safety: whatever it does, the step may do itself, to its own files, with its own ids. It is what
+the decision in docs/decisions/single-id.md is about. Imported by the launcher: nothing heavy.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import struct
+from typing import TYPE_CHECKING
+
+from builder import linux, listener
+from builder.credentials import Credentials, Processes
+from cache import ownership
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from builder.listener import Call
+
+_CHOWN = ("chown", "lchown", "fchown", "fchownat", "chown32", "lchown32", "fchown32")
+_MAKE = ("mknod", "mknodat")
+_GET = ("getuid", "geteuid", "getgid", "getegid", "getresuid", "getresgid", "getgroups")
+_SET = (
+    "setuid",
+    "setgid",
+    "setreuid",
+    "setregid",
+    "setresuid",
+    "setresgid",
+    "setfsuid",
+    "setfsgid",
+    "setgroups",
+)
+CALLS = (*_CHOWN, *_MAKE, *(name + wide for name in (*_GET, *_SET) for wide in ("", "32")))
+"""The calls that are put to the supervisor."""
+
+_LAST = 0xFFFFFFFF
+_NOFOLLOW, _EMPTY_PATH = 0x100, 0x1000
+_LONGEST = 4096
+
+
+class Supervisor:
+    """Answers the calls of one step. `upper` is its upperdir, open: what has no attributes is known by its
+    inode there.
+    """
+
+    def __init__(self, fd: int, upper: int) -> None:
+        self._fd = fd
+        self._upper = upper
+        self._processes = Processes()
+        self._pinned: dict[tuple[int, int], tuple[int, tuple[int, int]]] = {}
+
+    def answer(self) -> None:
+        """Take the next call, and answer it."""
+        call = listener.receive(self._fd)
+        if call is None:
+            return
+        try:
+            handler = _HANDLERS.get(call.name.removesuffix("32"))
+            if handler is None:
+                listener.proceed(self._fd, call)
+            else:
+                handler(self, call)
+        except OSError as error:
+            listener.answer(self._fd, call, error=error.errno or errno.EIO)
+        except Exception:  # a call that is left without an answer hangs its process for ever
+            listener.answer(self._fd, call, error=errno.EIO)
+
+    def owners(self) -> dict[bytes, tuple[int, int]]:
+        """Return the owners of what has no attributes and is still there, by its path in the upperdir."""
+        found: dict[bytes, tuple[int, int]] = {}
+        if self._pinned:
+            self._find(self._upper, b"", found)
+        return found
+
+    def _find(self, directory: int, prefix: bytes, found: dict[bytes, tuple[int, int]]) -> None:
+        with os.scandir(directory) as entries:
+            listed = list(entries)
+        for entry in listed:
+            path = prefix + os.fsencode(entry.name)
+            if entry.is_dir(follow_symlinks=False):
+                flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+                fd = os.open(entry.name, flags, dir_fd=directory)
+                try:
+                    self._find(fd, path + b"/", found)
+                finally:
+                    os.close(fd)
+            elif not entry.is_file(follow_symlinks=False):
+                status = os.lstat(entry.name, dir_fd=directory)
+                pinned = self._pinned.get((status.st_dev, status.st_ino))
+                if pinned is not None:
+                    found[path] = pinned[1]
+
+    # chown
+
+    def _chown(self, call: Call) -> None:
+        name = call.name.removesuffix("32")
+        if name == "fchown":
+            directory, path, (uid, gid), follow = call.arguments[0], None, call.arguments[1:3], True
+        elif name == "fchownat":
+            directory, address, uid, gid, flags = call.arguments[:5]
+            path = self._string(call, address)
+            follow = not flags & _NOFOLLOW
+            if not path and not flags & _EMPTY_PATH:
+                raise OSError(errno.ENOENT, "")
+            path = path or None
+        else:
+            address, uid, gid = call.arguments[:3]
+            directory, path, follow = linux.AT_FDCWD & _LAST, self._string(call, address), name == "chown"
+        fd = self._open(call, directory, path, follow)
+        try:
+            if not listener.valid(self._fd, call):
+                return
+            self._give(fd, uid & _LAST, gid & _LAST)
+        finally:
+            os.close(fd)
+        listener.answer(self._fd, call)
+
+    def _give(self, fd: int, uid: int, gid: int) -> None:
+        link = f"/proc/self/fd/{fd}"
+        status = os.fstat(fd)
+        attributed = stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
+        before = ownership.recorded(link, status) if attributed else self._table_owner(fd)
+        owner = (before[0] if uid == _LAST else uid, before[1] if gid == _LAST else gid)
+        # Also for what chown(2) does beside: it takes away set-user-ID and capabilities, and copies up.
+        linux.fchownat(fd, "", 0, 0, linux.AT_EMPTY_PATH)
+        if attributed:
+            ownership.record(link, *owner, os.fstat(fd))
+        else:
+            self._pin(fd, owner)
+
+    def _table_owner(self, fd: int) -> tuple[int, int]:
+        upper = self._in_upper(fd)
+        if upper is None:
+            return 0, 0
+        status = os.fstat(upper)
+        os.close(upper)
+        pinned = self._pinned.get((status.st_dev, status.st_ino))
+        return pinned[1] if pinned is not None else (0, 0)
+
+    def _pin(self, fd: int, owner: tuple[int, int]) -> None:
+        """Remember the owner by the inode in the upperdir, which stays open: no other file gets its
+        number.
+        """
+        upper = self._in_upper(fd)
+        if upper is None:
+            return  # not in the root file system of the step: a mount, /dev, /proc
+        status = os.fstat(upper)
+        key = status.st_dev, status.st_ino
+        if key in self._pinned:
+            os.close(upper)
+            self._pinned[key] = self._pinned[key][0], owner
+        else:
+            self._pinned[key] = upper, owner
+
+    def _in_upper(self, fd: int) -> int | None:
+        path = os.readlink(f"/proc/self/fd/{fd}").lstrip("/")
+        try:
+            return linux.openat2(self._upper, path, os.O_PATH | os.O_NOFOLLOW, linux.RESOLVE_IN_ROOT)
+        except OSError:
+            return None
+
+    # mknod
+
+    def _make(self, call: Call) -> None:
+        directory, (address, mode, device) = linux.AT_FDCWD & _LAST, call.arguments[:3]
+        if call.name == "mknodat":
+            directory, address, mode, device = call.arguments[:4]
+        kind = stat.S_IFMT(mode & 0xFFFF)
+        if kind not in (stat.S_IFCHR, stat.S_IFBLK) or (kind == stat.S_IFCHR and device == 0):
+            listener.proceed(self._fd, call)
+            return
+        path = self._string(call, address)
+        parent = self._open(call, directory, os.path.dirname(path.rstrip("/")) or ".", True)
+        try:
+            if not listener.valid(self._fd, call):
+                return
+            name = os.path.basename(path.rstrip("/"))
+            ownership.make_device(name, kind, device & _LAST, parent)
+            permissions = mode & 0o7777 & ~self._umask(call)
+            os.chmod(name, permissions, dir_fd=parent)
+        finally:
+            os.close(parent)
+        listener.answer(self._fd, call)
+
+    def _umask(self, call: Call) -> int:
+        return int(_status(call.thread).get("Umask", "022"), 8)
+
+    # Ids
+
+    def _get(self, call: Call) -> None:
+        credentials = self._processes.of(call.thread)
+        if credentials is None:
+            listener.proceed(self._fd, call)
+            return
+        name = call.name.removesuffix("32")
+        if name == "getgroups":
+            size, address = call.arguments[:2]
+            groups = credentials.groups
+            if size and size < len(groups):
+                raise OSError(errno.EINVAL, "")
+            if size:
+                self._poke(call, address, struct.pack(f"={len(groups)}I", *groups))
+            listener.answer(self._fd, call, len(groups))
+        elif name.startswith("getres"):
+            for address, value in zip(call.arguments[:3], credentials.ids(name), strict=True):
+                self._poke(call, address, struct.pack("=I", value))
+            listener.answer(self._fd, call)
+        else:
+            real, effective, _ = credentials.ids(name)
+            listener.answer(self._fd, call, effective if name.startswith("gete") else real)
+
+    def _set(self, call: Call) -> None:
+        name = call.name.removesuffix("32")
+        before = self._processes.of(call.thread)
+        credentials = before or Credentials()
+        if name == "setgroups":
+            size, address = call.arguments[:2]
+            groups = struct.unpack(f"={size}I", self._peek(call, address, 4 * size)) if size else ()
+            after = credentials.with_groups(groups)
+        else:
+            after = credentials.changed(name, [value & _LAST for value in call.arguments[:3]])
+        self._processes.set(call.thread, after)
+        value = credentials.ids(name)[1] if name.startswith("setfs") else 0
+        listener.answer(self._fd, call, value)
+
+    # The caller's memory and files
+
+    def _string(self, call: Call, address: int) -> str:
+        data = b""
+        while b"\0" not in data:
+            # Not over the end of a page: the next one may not be there.
+            size = 4096 - (address + len(data)) % 4096
+            data += self._peek(call, address + len(data), size)
+            if len(data) > _LONGEST + 4096:
+                raise OSError(errno.ENAMETOOLONG, "")
+        path = data.partition(b"\0")[0]
+        if not path and not call.name.startswith("fchownat"):
+            raise OSError(errno.ENOENT, "")
+        return os.fsdecode(path)
+
+    def _peek(self, call: Call, address: int, size: int) -> bytes:
+        with open(f"/proc/{call.thread}/mem", "rb", buffering=0) as memory:
+            try:
+                data = os.pread(memory.fileno(), size, address)
+            except OSError:
+                data = b""
+        if not data:
+            raise OSError(errno.EFAULT, "")
+        return data
+
+    def _poke(self, call: Call, address: int, data: bytes) -> None:
+        with open(f"/proc/{call.thread}/mem", "r+b", buffering=0) as memory:
+            try:
+                os.pwrite(memory.fileno(), data, address)
+            except OSError:
+                raise OSError(errno.EFAULT, "") from None
+
+    def _open(self, call: Call, directory: int, path: str | None, follow: bool) -> int:
+        """Open what the caller means by `path`, without access to its content (O_PATH)."""
+        process = f"/proc/{call.thread}"
+        at_cwd = directory & _LAST == linux.AT_FDCWD & _LAST
+        base = f"{process}/cwd" if at_cwd else f"{process}/fd/{directory & 0x7FFFFFFF}"
+        if path is None:
+            return os.open(base, os.O_PATH | os.O_CLOEXEC)
+        root = os.open(f"{process}/root", os.O_PATH | os.O_CLOEXEC)
+        try:
+            if not path.startswith("/"):
+                top = os.readlink(f"{process}/root").rstrip("/")
+                place = os.readlink(base)
+                if top and not place.startswith(top + "/") and place != top:
+                    raise OSError(errno.ENOENT, "")
+                path = f"{place.removeprefix(top)}/{path}"
+            flags = os.O_PATH | (0 if follow else os.O_NOFOLLOW)
+            return linux.openat2(root, path, flags, linux.RESOLVE_IN_ROOT)
+        finally:
+            os.close(root)
+
+
+def _status(thread: int) -> dict[str, str]:
+    """Return the lines of a thread's status (proc_pid_status(5))."""
+    with open(f"/proc/{thread}/status", encoding="utf-8", errors="replace") as file:
+        return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
+
+
+_HANDLERS: dict[str, Callable[[Supervisor, Call], None]] = {
+    **dict.fromkeys((name.removesuffix("32") for name in _CHOWN), Supervisor._chown),
+    **dict.fromkeys(_MAKE, Supervisor._make),
+    **dict.fromkeys(_GET, Supervisor._get),
+    **dict.fromkeys(_SET, Supervisor._set),
+}
