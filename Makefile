@@ -24,6 +24,8 @@ SOURCES := pyproject.toml $(shell find builder cache grammar \
 	\( -name __pycache__ -prune \) -o \( -type d -o -name '*.py' -o -name '*.lark' \) -print)
 
 KILLS ?= 200
+MINUTES ?= 5
+TARGETS ?= recipe tar ignore document
 ARGS ?=
 
 # $(call packages,NAMES): install those of Debian's packages that are missing.
@@ -70,9 +72,13 @@ bench: $(VENV)/.bench-packages $(VENV)/.installed ## compare with other builders
 kills: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed ## kill builds at KILLS=200 random instants, and build again after each
 	$(SUDO) $(BIN)/python tests/campaigns/kills.py $(KILLS)
 
-.PHONY: fuzz
-fuzz: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed ## try the tests that make up their input with much more of it
+.PHONY: properties
+properties: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed ## try the tests that make up their input with much more of it
 	$(SUDO) $(BIN)/pytest -m hypothesis --hypothesis-profile=fuzz $(ARGS)
+
+.PHONY: fuzz
+fuzz: $(VENV)/.fuzzing ## fuzz each reader for MINUTES=5 (TARGETS=recipe: only that), and keep what reaches new code
+	for target in $(TARGETS); do $(SUDO) $(BIN)/python tests/fuzz/run.py $$target $$((60 * $(MINUTES))) --keep; done
 
 .PHONY: wheel
 wheel: $(VENV)/.developing ## dist/pybuild-*.whl
@@ -110,6 +116,12 @@ $(VENV)/.python: | $(VENV)/.java-packages
 $(VENV)/.installed: $(SOURCES) | $(VENV)/.python
 	rm -rf build *.egg-info
 	$(PIP) install '.[testinfra]'
+	rm -rf build *.egg-info
+	@touch $@
+
+$(VENV)/.fuzzing: pyproject.toml | $(VENV)/.installed
+	rm -rf build *.egg-info
+	$(PIP) install '.[fuzz]'
 	rm -rf build *.egg-info
 	@touch $@
 
