@@ -54,7 +54,7 @@ def mounts(state: StageState, instruction: ast.Run) -> tuple[StepMount, ...]:
             others.append(_ssh(state, spec, agents))
             agents += 1
         else:
-            trees.append(_directory(state, spec, mount.span))
+            trees.append(_directory(state, spec, _tree(state, mount)))
     for step in (*trees, *others):
         if step.target == "/":
             raise PlanError(
@@ -66,22 +66,27 @@ def mounts(state: StageState, instruction: ast.Run) -> tuple[StepMount, ...]:
     return (*sorted(trees, key=lambda step: step.target), *others)
 
 
-def _directory(state: StageState, spec: MountSpec, span: Span) -> StepMount:
+def _tree(state: StageState, mount: ast.Mount) -> Tree | Scratch | None:
+    """Return what `from` names; None if there is none."""
+    name = mount.option("from")
+    if name is None or not name.text:
+        return None
+    return Scratch() if name.text == SCRATCH else state.trees[name.text]
+
+
+def _directory(state: StageState, spec: MountSpec, tree: Tree | Scratch | None) -> StepMount:
     target = absolute(state, spec.target)
     if spec.type == "tmpfs":
         return TmpfsMount(target, spec.size)
     source = posixpath.normpath(posixpath.join("/", spec.source)).replace("//", "/")
-    tree: Tree | Scratch = ContextTree()
-    if spec.from_:
-        tree = Scratch() if spec.from_ == SCRATCH else state.trees[spec.from_]
     if spec.type == "bind":
-        return BindMount(target, tree, source, spec.read_only)
+        return BindMount(target, ContextTree() if tree is None else tree, source, spec.read_only)
     return CacheMount(
         target,
         # BuildKit does not complete the path with the working directory.
         spec.id or posixpath.normpath(spec.target),
         spec.sharing or "shared",
-        tree if spec.from_ and not isinstance(tree, Scratch) else None,
+        None if isinstance(tree, Scratch) else tree,
         source,
         spec.read_only,
         spec.uid,

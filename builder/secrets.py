@@ -48,12 +48,14 @@ def parse_secret(text: str) -> SecretSource:
         raise _malformed(text)
     if given.get("type") == "env" and not variable:
         path, variable = "", path or name
+    hint = None
     if not path and not variable:
         path, variable = ("", name) if name in os.environ and "type" not in given else (name, "")
+        hint = f"say where it comes from: --secret id={name},src=FILE or --secret id={name},env=VARIABLE"
     if path:
         path = os.path.abspath(os.path.expanduser(path))
         if not os.path.exists(path):
-            raise UsageError(f"--secret id={name}: there is no file {path}", code="usage/secret")
+            raise UsageError(f"--secret id={name}: there is no file {path}", code="usage/secret", hint=hint)
     return SecretSource(name, path, variable)
 
 

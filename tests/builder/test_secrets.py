@@ -204,6 +204,14 @@ def test_another_value_is_no_reason_to_run_again(project: Project, secret: str) 
 # Nobody else
 
 
+def test_pybuild_leaves_no_core_dump_once_it_knows_a_secret(project: Project, secret: str) -> None:
+    import ctypes
+
+    project.build("FROM base\nRUN true\n", f"--secret=id=token,src={secret}")
+    dumpable = ctypes.CDLL(None).prctl(3, 0, 0, 0, 0)  # PR_GET_DUMPABLE
+    assert dumpable == 0
+
+
 def test_what_a_step_prints_is_masked_wherever_it_is_cut(project: Project, secret: str) -> None:
     half = len(VALUE) // 2
     outcome = project.build(
