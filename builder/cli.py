@@ -42,7 +42,7 @@ COMMANDS = {
     "check": "say what is wrong with recipes, and what could be better",
     "fmt": "bring recipes into their usual form",
     "plan": "say what a build would do: what is cached, and why not",
-    "lock": "write down what the names in a recipe stand for, so that builds take just that",
+    "lock": "pin what the names in a recipe stand for, in a file beside it",
     "lsp": "serve an editor: the language server for recipes",
     "doctor": "tell what this host can do, and what is missing",
     "completion": "print the completion script for a shell",

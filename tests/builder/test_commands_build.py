@@ -198,7 +198,7 @@ def test_version(pybuild: Pybuild) -> None:
         (["build", "a", "b", "c"], "usage/error", ""),
         (["test.rec", "-t", "Bad Name"], "usage/name", ""),
         (["test.rec", "--build-arg", "=x"], "usage/build-arg", ""),
-        (["test.rec", "--label", "x"], "usage/pair", ""),
+        (["test.rec", "--label", "=x"], "usage/pair", ""),
         (["test.rec", "--platform", "toaster"], "usage/platform", ""),
         (["test.rec", "--timestamps", "never"], "usage/timestamps", ""),
         (["test.rec", "-o", "type=cake,dest=x"], "usage/output", ""),
