@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from builder.direct import looked_at
 from builder.errors import HostError, PlanError
 from builder.events import BuildFinished, BuildStarted, Emit, Notice
-from builder.plan import PlanOptions, plan, settle
+from builder.plan import PlanOptions, near_stage, plan, settle
 from builder.recipes import RecipeLoader, refuse_cycle
 from builder.secrets import Secrets, SecretSource
 from builder.sources import Sources, ignore_files
@@ -276,6 +276,9 @@ class Build:
             # The place in the recipe, for whatever a transport has to say about the base.
             if getattr(error, "span", None) is None:
                 error.span = base.span  # type: ignore[attr-defined]
+            if isinstance(base, ImageBase):
+                near = near_stage(self.loader.load(recipe), base.reference)
+                error.hint = near or getattr(error, "hint", None)  # type: ignore[attr-defined]
             raise
 
     def _recipe_base(self, base: RecipeBase, recipe: str, above: tuple[str, ...]) -> StageResult:

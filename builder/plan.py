@@ -191,6 +191,13 @@ def stage_name(stage: Stage) -> str:
     return stage.name or f"stage-{stage.index}"
 
 
+def near_stage(recipe: Recipe, image: str) -> str | None:
+    """Return the hint that the name of an image, which cannot be had, is nearly that of a stage."""
+    if any(mark in image for mark in ":@/."):
+        return None
+    return did_you_mean(image, [stage.name for stage in recipe.stages if stage.name])
+
+
 def _stage_state(
     outline: Outline,
     outlined: OutlinedStage,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from builder.errors import BuildError, PlanError
-from builder.plan import outline, plan
+from builder.plan import near_stage, outline, plan
 from builder.recipes import RecipeLoader
 from builder.steps import CopyStep, ExecStep, Plan, WorkdirStep
 from builder.steps import TestStep as CheckStep
@@ -145,6 +145,13 @@ def test_a_stage_stands_on_an_earlier_stage_only() -> None:
     bases = [base.reference for base in outline(recipe("FROM b\nFROM c AS b\nFROM 0\n"), options()).bases]  # type: ignore[union-attr]
     assert bases == ["0"]
     assert [b.reference for b in outline(recipe("FROM b\nFROM c AS b\n"), options(target="0")).bases] == ["b"]  # type: ignore[union-attr]
+
+
+def test_an_image_that_is_not_there_may_be_a_misspelt_stage() -> None:
+    parsed = recipe("FROM a AS build\nFROM a AS test\n")
+    assert near_stage(parsed, "biuld") == "Did you mean build?"
+    assert near_stage(parsed, "debian") is None
+    assert near_stage(parsed, "biuld:12") is None
 
 
 def test_thousands_of_stages_are_planned() -> None:

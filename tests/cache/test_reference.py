@@ -21,6 +21,8 @@ DIGEST = "sha256:" + "ab" * 32
         ("library/debian", "docker.io/library/debian:latest", "debian:latest"),
         ("docker.io/debian", "docker.io/library/debian:latest", "debian:latest"),
         ("index.docker.io/library/debian", "docker.io/library/debian:latest", "debian:latest"),
+        # `ghcr.io/app` alone would be another registry's.
+        ("index.docker.io/ghcr.io/app", "docker.io/ghcr.io/app:latest", "docker.io/ghcr.io/app:latest"),
         ("someone/app:1", "docker.io/someone/app:1", "someone/app:1"),
         ("library/a/b", "docker.io/library/a/b:latest", "library/a/b:latest"),
         ("quay.io/a/b/c", "quay.io/a/b/c:latest", "quay.io/a/b/c:latest"),
