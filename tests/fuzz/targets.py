@@ -22,9 +22,10 @@ from cache.oci.reference import Reference
 from cache.oci.spec import Descriptor, ImageConfig, Index, Manifest
 from cache.unpack import unpack
 from grammar.ast import Recipe
-from grammar.encode import dump, load
+from grammar.encode import StaleEncoding, dump, load
 from grammar.errors import RecipeError, render
 from grammar.format import _Formatter
+from grammar.includes import Files, link
 from grammar.lint import Options, lint
 from grammar.meaning import meaning
 from grammar.parser import decode, parse, parse_fragment, parse_trigger
@@ -37,6 +38,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from grammar.ast import Fragment
+
+
+FRAGMENTS = {
+    "a.rec": "ARG A=1\nRUN $A\n",
+    "b.rec": "ARG A B=2\nINCLUDE a.rec A=$A$B\nENV C=$A\n",
+    "c.rec": "INCLUDE c.rec\n",
+}
+"""What INCLUDE finds; any other path is that of the first one."""
+
+FILES = Files(
+    lambda _file, path: path if path in FRAGMENTS else "a.rec",
+    lambda path: path,
+    lambda path: parse_fragment(Source(path, FRAGMENTS[path])),
+)
 
 
 def recipe(data: bytes) -> None:
@@ -54,7 +69,7 @@ def recipe(data: bytes) -> None:
     _formatted(source)
     if isinstance(parsed, Recipe):
         with contextlib.suppress(PlanError, RecipeError, FormatError):
-            planned(parsed, arguments=(("A", "1"), ("http_proxy", "p")))
+            planned(link(parsed, FILES), arguments=(("A", "1"), ("http_proxy", "p")))
     elif len(parsed.instructions) == 1:
         with contextlib.suppress(RecipeError):
             parse_trigger(source)
@@ -140,6 +155,8 @@ def document(data: bytes) -> None:
         assert Reference.parse(name.familiar) == name
     with contextlib.suppress(FormatError):
         assert Digest.parse(text) == text
+    with contextlib.suppress(StaleEncoding):
+        load(data)
     with contextlib.suppress(FormatError):
         platform = Platform.parse(text)
         assert Platform.parse(str(platform)) == platform

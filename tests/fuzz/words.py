@@ -8,6 +8,7 @@ from grammar.mounts import _KEYS, SHARING, TYPES
 _RECIPE = r"""
     <<EOF <<-'E' ${a:- ${a# ${a// && || $( $(( ["a","b"] apt-get install update set -e case in if then fi
     scratch ./a.rec#b mmdebstrap:// debian:12 check=skip=all escape=` syntax=
+    b.rec c.rec
 """
 
 WORDS = {

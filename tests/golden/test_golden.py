@@ -26,6 +26,7 @@ from builder.recipes import RecipeLoader
 from cache.oci.platform import Platform
 from grammar.encode import dump, load
 from grammar.errors import RecipeError, render
+from grammar.format import format_source
 from grammar.parser import decode, parse
 from tests.golden_fixtures.keyed import keyed
 from tests.golden_fixtures.planned import planned
@@ -99,6 +100,9 @@ def golden(name: str, checked: str) -> str:
         except RecipeError as error:
             sections.append(("error", [render(error, source)]))
         else:
+            formatted = format_source(source)
+            if formatted != source.text:
+                sections.append(("fmt", [formatted.removesuffix("\n")]))
             sections.append(("tree", shown(recipe, name)))
             sections += plan_and_keys(source)
     return "\n".join("\n".join([f"=== {title} ===", *lines, ""]) for title, lines in sections)
@@ -115,12 +119,12 @@ def test_a_recipe_has_its_golden_result(
     result = golden(name, printed.out)
     path = os.path.join(GOLDEN, f"{name}.golden")
     if UPDATE:
-        with open(path, "w", encoding="utf-8") as file:
+        with open(path, "w", encoding="utf-8", newline="") as file:
             file.write(result)
     assert name.startswith("error-") == ("=== error ===" in result), result
     if "=== plan ===" in result:
         assert name.startswith("refused-") == ("=== plan ===\nerror: " in result), result
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8", newline="") as file:
         assert result == file.read()
 
 
