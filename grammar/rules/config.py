@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from grammar.ast import Cmd, Entrypoint, Healthcheck, Instruction, Shell, User, Workdir
+from grammar.includes import spliced
 from grammar.rules.rule import rule
 
 TYPE_CHECKING = False
@@ -20,7 +21,8 @@ def json_args_recommended(subject: Subject) -> Iterator[Finding]:
     for stage in subject.stages:
         parent = subject.parent(stage)
         # Whoever sets a SHELL wants it.
-        if (parent and parent.index in shells) or any(isinstance(each, Shell) for each in stage.instructions):
+        own = any(isinstance(each, Shell) for each in spliced(stage.instructions))
+        if own or (parent and parent.index in shells):
             shells.add(stage.index)
             continue
         for instruction in stage.instructions:
@@ -38,13 +40,13 @@ def workdir_relative_path(subject: Subject) -> Iterator[Finding]:
     for stage in subject.stages:
         parent = subject.parent(stage)
         absolute = (parent is not None and parent.index in based) or stage.from_.image.text == "scratch"
-        for instruction in stage.instructions:
+        for instruction in spliced(stage.instructions):
             if not isinstance(instruction, Workdir):
                 continue
             text = instruction.path.text.strip("\"'")
             if text.startswith(("/", "$")) or text[1:3] in (":\\", ":/"):
                 absolute = True
-            elif not absolute:
+            elif not absolute and not instruction.span.chain:
                 yield (
                     instruction.path.span,
                     f"WORKDIR {instruction.path.text} depends on where the base image is",
@@ -62,13 +64,15 @@ def workdir_relative_path(subject: Subject) -> Iterator[Finding]:
 def multiple_instructions(subject: Subject) -> Iterator[Finding]:
     for stage in subject.stages:
         last: dict[str, Instruction] = {}
-        for instruction in stage.instructions:
+        for instruction in spliced(stage.instructions):
             if isinstance(instruction, Cmd | Entrypoint | Healthcheck):
                 earlier = last.get(instruction.keyword)
-                if earlier is not None:
+                # What a fragment brings along is there to be overridden.
+                if earlier is not None and not earlier.span.chain:
+                    line = (instruction.span.chain or (instruction.span,))[-1].line
                     yield (
                         earlier.span,
-                        f"this {earlier.keyword} has no effect: line {instruction.span.line} has another one",
+                        f"this {earlier.keyword} has no effect: line {line} has another one",
                         "Remove one of them.",
                     )
                 last[instruction.keyword] = instruction
@@ -78,8 +82,8 @@ def multiple_instructions(subject: Subject) -> Iterator[Finding]:
 def runs_as_root(subject: Subject) -> Iterator[Finding]:
     if subject.fragment:
         return
-    users = [each for each in subject.stages[-1].instructions if isinstance(each, User)]
-    if users and users[-1].user.text.partition(":")[0] in _ROOT:
+    users = [each for each in spliced(subject.stages[-1].instructions) if isinstance(each, User)]
+    if users and not users[-1].span.chain and users[-1].user.text.partition(":")[0] in _ROOT:
         yield (
             users[-1].user.span,
             "the image's containers run as root",

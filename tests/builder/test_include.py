@@ -253,6 +253,19 @@ def test_check_knows_the_variables_that_a_fragment_sets(
     assert "KNOWN is" not in out
 
 
+def test_check_knows_what_a_fragment_does_to_the_stage(
+    project: Project, capsys: pytest.CaptureFixture[str]
+) -> None:
+    project.write("user.rec", 'WORKDIR /app\nCMD ["x"]\nUSER app\n')
+    project.recipe('FROM ./base.rec\nUSER root\nINCLUDE user.rec\nWORKDIR src\nCMD ["y"]\n')
+    assert run(["check", "--fail-level=info", project.path("app.rec")]) == 0, capsys.readouterr().out
+    project.recipe('FROM ./base.rec\nCMD ["y"]\nINCLUDE user.rec\nUSER root\n')
+    assert run(["check", project.path("app.rec")]) == 1
+    out = capsys.readouterr().out
+    assert "this CMD has no effect: line 3 has another one" in out
+    assert "[RunsAsRoot]" in out
+
+
 def test_a_fragment_alone_is_checked_and_formatted(
     project: Project, capsys: pytest.CaptureFixture[str]
 ) -> None:
