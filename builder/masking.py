@@ -5,6 +5,7 @@ What is shorter than four bytes is not masked: it would tear ordinary output to 
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -18,19 +19,62 @@ SHOWN = b"***"
 SHORTEST = 4
 
 
+_FEW = 16
+"""Up to that many values are looked for one by one; of more, a key's lines, most need not be looked at."""
+
+
+class _Values:
+    """Values to be found in a text."""
+
+    def __init__(self, values: Iterable[bytes] = ()) -> None:
+        self.sorted = sorted(set(values))
+        self._by_length = sorted(self.sorted, key=len)
+        self._lengths = [len(value) for value in self._by_length]
+
+    def occurrences(self, text: bytes) -> list[tuple[int, int]]:
+        """Return where values are, also where they overlap."""
+        found: list[tuple[int, int]] = []
+        for value in self._by_length[: bisect_right(self._lengths, len(text))]:
+            start = text.find(value)
+            while start >= 0:
+                found.append((start, start + len(value)))
+                start = text.find(value, start + 1)
+        return found
+
+    def first_beginning(self, text: bytes) -> int:
+        """Return where the first value begins that goes on beyond the end of `text`; its length if none
+        does.
+        """
+        if len(self.sorted) <= _FEW:
+            return min((_beginning(value, text) for value in self.sorted), default=len(text))
+        for start in range(max(0, len(text) - self._lengths[-1] + 1), len(text)):
+            rest = text[start:]
+            # What begins with it comes right behind it.
+            at = bisect_right(self.sorted, rest)
+            if at < len(self.sorted) and self.sorted[at].startswith(rest):
+                return start
+        return len(text)
+
+
+def _beginning(value: bytes, text: bytes) -> int:
+    start = text.find(value[:1], max(0, len(text) - len(value) + 1))
+    while start >= 0 and not value.startswith(text[start:]):
+        start = text.find(value[:1], start + 1)
+    return start if start >= 0 else len(text)
+
+
 class Mask:
     """The values that must not be shown. Every method is safe from several threads at once."""
 
     def __init__(self) -> None:
-        self.values: tuple[bytes, ...] = ()
+        self.values = _Values()
         self._lock = Lock()
 
     def add(self, secret: bytes) -> None:
         """Have `secret` masked, each of its lines for itself: a key is seldom printed as a whole."""
         lines = {line.strip() for line in secret.splitlines()}
         with self._lock:
-            found = {*self.values, *(line for line in lines if len(line) >= SHORTEST)}
-            self.values = tuple(sorted(found))
+            self.values = _Values([*self.values.sorted, *(line for line in lines if len(line) >= SHORTEST)])
 
 
 @contextmanager
@@ -63,23 +107,24 @@ class Masked:
     def feed(self, data: bytes) -> None:
         """Take the next piece, cut anywhere."""
         values = self._mask.values
-        if not values and not self._held:
+        if not values.sorted and not self._held:
             self._show(data)
             return
         text = self._held + data
-        self._pass_on(text, _first_beginning(text, values), values)
+        self._pass_on(text, values.first_beginning(text), values)
 
     def flush(self) -> None:
         """Show what is held back: nothing more comes."""
         if self._held:
             self._pass_on(self._held, len(self._held), self._mask.values)
 
-    def _pass_on(self, text: bytes, end: int, values: Iterable[bytes]) -> None:
+    def _pass_on(self, text: bytes, end: int, values: _Values) -> None:
         """Show `text` up to `end`, and hold the rest."""
         shown: list[bytes] = []
         at = 0
         begun = self._covered
-        for start, stop in _united([*((0, begun) for _ in range(begun > 0)), *_occurrences(text, values)]):
+        before = [(0, begun)] if begun else []
+        for start, stop in _united([*before, *values.occurrences(text)]):
             if start >= end:
                 break
             shown.append(text[at:start])
@@ -93,17 +138,6 @@ class Masked:
             self._show(data)
 
 
-def _occurrences(text: bytes, values: Iterable[bytes]) -> list[tuple[int, int]]:
-    """Return where values are, also where they overlap."""
-    found: list[tuple[int, int]] = []
-    for value in values:
-        start = text.find(value)
-        while start >= 0:
-            found.append((start, start + len(value)))
-            start = text.find(value, start + 1)
-    return found
-
-
 def _united(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return the spans in order, those that overlap as one."""
     united: list[tuple[int, int]] = []
@@ -113,16 +147,3 @@ def _united(spans: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
         else:
             united.append((start, stop))
     return united
-
-
-def _first_beginning(text: bytes, values: Iterable[bytes]) -> int:
-    """Return where the first value begins that goes on beyond the end of `text`; its length if none does."""
-    first = len(text)
-    for value in values:
-        start = text.find(value[:1], max(0, len(text) - len(value) + 1))
-        while 0 <= start < first:
-            if value.startswith(text[start:]):
-                first = start
-            else:
-                start = text.find(value[:1], start + 1)
-    return first

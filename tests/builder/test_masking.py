@@ -71,6 +71,7 @@ def test_a_secret_that_becomes_known_is_masked_from_then_on() -> None:
 
 
 values = st.lists(st.text("ab", min_size=4, max_size=6).map(str.encode), max_size=3)
+many = st.lists(st.text("ab", min_size=4, max_size=9).map(str.encode), min_size=20, max_size=40)
 text = st.text("ab", min_size=0, max_size=24).map(str.encode)
 
 
@@ -83,7 +84,7 @@ def test_cuts_do_not_matter(secrets: list[bytes], pieces: list[bytes]) -> None:
     assert shown(secrets, *(whole[i : i + 1] for i in range(len(whole)))) == shown(secrets, whole)
 
 
-@given(values, text)
+@given(values | many, text)
 def test_all_of_every_value_and_nothing_else_is_masked(secrets: list[bytes], whole: bytes) -> None:
     """Against a reference that looks at each byte: is it in some occurrence of some value?"""
     covered = [False] * len(whole)
