@@ -349,3 +349,21 @@ def test_a_recipe_on_standard_input_has_no_lock_file(pybuild: Pybuild) -> None:
     assert pybuild.try_("lock", "-f", "-", stdin="FROM box\n").code == 2
     pybuild("build", "-f", "-", stdin="FROM box\n")
     assert pybuild.try_("build", "-f", "-", "--locked", stdin="FROM box\n").code == 2
+
+
+def test_what_a_trigger_copies_from_is_locked_and_verify_heeds_it(moving: Moving, layouts: str) -> None:
+    images.push(layouts, moving.registry, "team/tool:1", tag="one")
+    tool = f"{moving.registry.address}/team/tool:1"
+    trigger = f"FROM {moving.name}\nONBUILD COPY --from={tool} /version /tool\n"
+    moving.pybuild.build(trigger, "-o", "type=oci-layout,dest=layout")
+    images.push(f"{moving.pybuild.cwd}/layout", moving.registry, "team/base:1")
+    base = f"{moving.registry.address}/team/base:1"
+    moving.pybuild.write("app.rec", f"FROM {base}\n")
+    moving.pybuild("lock", "app.rec")
+    assert [pin["name"] for pin in moving.lock()["base"]] == [base, tool]  # type: ignore[attr-defined]
+    images.push(layouts, moving.registry, "team/tool:1", tag="two")
+    image = moving.pybuild("build", "app.rec", "--locked", "-t", "app", "-o", "type=dir,dest=out").strip()
+    assert image
+    with open(f"{moving.pybuild.cwd}/out/tool") as file:
+        assert file.read() == "one"
+    assert "the same image both times" in moving.pybuild("verify", "app.rec", "--locked")
