@@ -83,6 +83,8 @@ _NUMBERS = {
     "x86_64": {
         "capget": 125,
         "fchownat": 260,
+        "newfstatat": 262,
+        "statx": 332,
         "capset": 126,
         "keyctl": 250,
         "mount": 165,
@@ -98,6 +100,8 @@ _NUMBERS = {
     "aarch64": {
         "capget": 90,
         "fchownat": 54,
+        "newfstatat": 79,
+        "statx": 291,
         "capset": 91,
         "keyctl": 219,
         "mount": 40,
@@ -239,6 +243,20 @@ def fchownat(fd: int, path: str, uid: int, gid: int, flags: int) -> None:
     link.
     """
     _call("fchownat", fd, os.fsencode(path), uid, gid, flags)
+
+
+def newfstatat(fd: int) -> bytes:
+    """newfstatat(2) with AT_EMPTY_PATH: return the struct stat, which has 144 bytes at most."""
+    data = bytes(bytearray(144))  # one that nobody else holds, since the kernel writes into it
+    _call("newfstatat", fd, b"", data, AT_EMPTY_PATH)
+    return data
+
+
+def statx(fd: int, flags: int, mask: int) -> bytes:
+    """statx(2) with AT_EMPTY_PATH: return the struct statx."""
+    data = bytes(bytearray(256))
+    _call("statx", fd, b"", flags | AT_EMPTY_PATH, mask, data)
+    return data
 
 
 def close_range(first: int, last: int) -> None:

@@ -23,7 +23,9 @@ _USER_NOTIF = 0x7FC00000
 _RECEIVE, _SEND, _VALID = 0xC0502100, 0xC0182101, 0x40082102
 _CONTINUE = 1
 _NOTIFICATION = "=QIIiIQ6Q"  # struct seccomp_notif
-_LOAD, _EQUAL, _JUMP, _RETURN = 0x20, 0x15, 0x05, 0x06
+_LOAD, _EQUAL, _ANY, _RETURN = 0x20, 0x15, 0x45, 0x06
+_FLAGS = {"open": 1, "openat": 2}
+"""Which argument has the flags."""
 _ARCHITECTURES = {"x86_64": ("x86_64", "i386"), "aarch64": ("aarch64", "arm")}
 
 
@@ -36,11 +38,13 @@ class Call(NamedTuple):
     arguments: tuple[int, ...]
 
 
-def install(names: Iterable[str]) -> int:
+def install(names: Iterable[str], native: Iterable[str]) -> int:
     """Have the calls `names` of this process, and of those that it starts, put to the descriptor that is
-    returned.
+    returned; those of `native` only where they are of the machine's own architecture. open(2) and openat(2)
+    are put to it only where they may make a file.
     """
-    return linux.seccomp_filter(_program(os.uname().machine, tuple(names)), _NEW_LISTENER)
+    program = _program(os.uname().machine, tuple(names), tuple(native))
+    return linux.seccomp_filter(program, _NEW_LISTENER)
 
 
 def receive(fd: int) -> Call | None:
@@ -79,12 +83,18 @@ def _send(fd: int, response: bytes) -> None:
         fcntl.ioctl(fd, _SEND, response)
 
 
-def _program(machine: str, names: tuple[str, ...]) -> bytes:
+def _program(machine: str, names: tuple[str, ...], native: tuple[str, ...]) -> bytes:
     program = [(_LOAD, 0, 0, 4)]
     for architecture in _ARCHITECTURES[machine]:
         table = numbers(architecture)
-        wanted = sorted(table[name] for name in names if name in table)
+        both = names + native if architecture == machine else names
+        wanted = sorted(table[name] for name in both if name in table and name not in _FLAGS)
         body = [(_LOAD, 0, 0, 0)]
+        for name, argument in _FLAGS.items():
+            if name in both and name in table:
+                flags = [(_LOAD, 0, 0, 16 + 8 * argument), (_ANY, 0, 1, os.O_CREAT)]
+                leave = [(_RETURN, 0, 0, _USER_NOTIF), (_RETURN, 0, 0, seccomp.ALLOW)]
+                body += [(_EQUAL, 0, 4, table[name]), *flags, *leave]
         for done, number in enumerate(wanted):
             body.append((_EQUAL, len(wanted) - done, 0, number))
         body += [(_RETURN, 0, 0, seccomp.ALLOW), (_RETURN, 0, 0, _USER_NOTIF)]

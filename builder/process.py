@@ -134,9 +134,9 @@ def _map(identity: Identity) -> None:
 
 def _be_supervised(supervisor: socket.socket) -> None:
     from builder import listener
-    from builder.supervisor import CALLS
+    from builder.supervisor import CALLS, NATIVE
 
-    fd = listener.install(CALLS)
+    fd = listener.install(CALLS, NATIVE)
     reports.send_fd(supervisor, fd)
     os.close(fd)
 

@@ -13,9 +13,11 @@ import errno
 import os
 import stat
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from builder import linux, listener
+from builder import creations, filestatus, linux, listener
+from builder.creations import Creations
 from builder.credentials import Credentials, Processes
 from cache import ownership
 
@@ -39,8 +41,10 @@ _SET = (
     "setgroups",
 )
 CALLS = (*_CHOWN, *_MAKE, *(name + wide for name in (*_GET, *_SET) for wide in ("", "32")))
-"""The calls that are put to the supervisor."""
+NATIVE = (*filestatus.CALLS, *creations.CALLS)
+"""The calls that are put to the supervisor; the latter in the machine's own architecture alone."""
 
+_MAY_BE_EMPTY = ("fchownat", "newfstatat", "statx")
 _LAST = 0xFFFFFFFF
 _NOFOLLOW, _EMPTY_PATH = 0x100, 0x1000
 _LONGEST = 4096
@@ -55,6 +59,7 @@ class Supervisor:
         self._fd = fd
         self._upper = upper
         self._processes = Processes()
+        self._creations = Creations()
         self._pinned: dict[tuple[int, int], tuple[int, tuple[int, int]]] = {}
 
     def answer(self) -> None:
@@ -63,6 +68,7 @@ class Supervisor:
         if call is None:
             return
         try:
+            self._settle()
             handler = _HANDLERS.get(call.name.removesuffix("32"))
             if handler is None:
                 listener.proceed(self._fd, call)
@@ -76,6 +82,7 @@ class Supervisor:
     def owners(self) -> dict[bytes, tuple[int, int]]:
         """Return the owners of what has no attributes and is still there, by its path in the upperdir."""
         found: dict[bytes, tuple[int, int]] = {}
+        self._settle()
         if self._pinned:
             self._find(self._upper, b"", found)
         return found
@@ -124,26 +131,34 @@ class Supervisor:
         listener.answer(self._fd, call)
 
     def _give(self, fd: int, uid: int, gid: int) -> None:
-        link = f"/proc/self/fd/{fd}"
         status = os.fstat(fd)
-        attributed = stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)
-        before = ownership.recorded(link, status) if attributed else self._table_owner(fd)
+        before = self._owner(fd, status)
         owner = (before[0] if uid == _LAST else uid, before[1] if gid == _LAST else gid)
         # Also for what chown(2) does beside: it takes away set-user-ID and capabilities, and copies up.
         linux.fchownat(fd, "", 0, 0, linux.AT_EMPTY_PATH)
-        if attributed:
-            ownership.record(link, *owner, os.fstat(fd))
+        self._record(fd, owner)
+
+    def _owner(self, fd: int, status: os.stat_result) -> tuple[int, int]:
+        if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+            return ownership.recorded(f"/proc/self/fd/{fd}", status)
+        return self._table_owner(fd, status)
+
+    def _record(self, fd: int, owner: tuple[int, int]) -> None:
+        status = os.fstat(fd)
+        if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
+            ownership.record(f"/proc/self/fd/{fd}", *owner, status)
         else:
             self._pin(fd, owner)
 
-    def _table_owner(self, fd: int) -> tuple[int, int]:
-        upper = self._in_upper(fd)
+    def _table_owner(self, fd: int, status: os.stat_result) -> tuple[int, int]:
+        held = status.st_uid, status.st_gid
+        upper = self._in_upper(fd) if self._pinned else None
         if upper is None:
-            return 0, 0
+            return held
         status = os.fstat(upper)
         os.close(upper)
         pinned = self._pinned.get((status.st_dev, status.st_ino))
-        return pinned[1] if pinned is not None else (0, 0)
+        return pinned[1] if pinned is not None else held
 
     def _pin(self, fd: int, owner: tuple[int, int]) -> None:
         """Remember the owner by the inode in the upperdir, which stays open: no other file gets its
@@ -167,7 +182,31 @@ class Supervisor:
         except OSError:
             return None
 
-    # mknod
+    # What is made
+
+    def _settle(self) -> None:
+        """Give what was made meanwhile to whom it belongs."""
+        for fd, owner in self._creations.settle():
+            try:
+                self._record(fd, owner)
+            finally:
+                os.close(fd)
+
+    def _create(self, call: Call) -> None:
+        credentials = self._processes.of(call.thread)
+        if credentials is not None and credentials.uids[1] != 0:
+            with suppress(OSError):  # the kernel will say what is wrong with it
+                self._expect(call, (credentials.uids[1], credentials.gids[1]))
+        listener.proceed(self._fd, call)
+
+    def _expect(self, call: Call, owner: tuple[int, int]) -> None:
+        at = call.name.endswith(("at", "at2"))
+        # symlink(2) has the new name last; all others first.
+        number = 1 + at if call.name.startswith("symlink") else int(at)
+        directory = call.arguments[number - 1] if at else linux.AT_FDCWD & _LAST
+        path = self._string(call, call.arguments[number]).rstrip("/")
+        parent = self._open(call, directory, os.path.dirname(path) or ".", True)
+        self._creations.expect(parent, os.path.basename(path), owner)
 
     def _make(self, call: Call) -> None:
         directory, (address, mode, device) = linux.AT_FDCWD & _LAST, call.arguments[:3]
@@ -175,7 +214,7 @@ class Supervisor:
             directory, address, mode, device = call.arguments[:4]
         kind = stat.S_IFMT(mode & 0xFFFF)
         if kind not in (stat.S_IFCHR, stat.S_IFBLK) or (kind == stat.S_IFCHR and device == 0):
-            listener.proceed(self._fd, call)
+            self._create(call)
             return
         path = self._string(call, address)
         parent = self._open(call, directory, os.path.dirname(path.rstrip("/")) or ".", True)
@@ -192,6 +231,46 @@ class Supervisor:
 
     def _umask(self, call: Call) -> int:
         return int(_status(call.thread).get("Umask", "022"), 8)
+
+    # stat
+
+    def _stat(self, call: Call) -> None:
+        try:
+            data, address = self._told(call)
+        except OSError:  # the kernel will say what is wrong with it
+            data, address = b"", 0
+        if not data:
+            listener.proceed(self._fd, call)
+        elif listener.valid(self._fd, call):
+            self._poke(call, address, data)
+            listener.answer(self._fd, call)
+
+    def _told(self, call: Call) -> tuple[bytes, int]:
+        """Return what the call is to tell, and where to; nothing where the kernel knows as much."""
+        name, arguments = call.name, call.arguments
+        directory, path, address, flags = linux.AT_FDCWD & _LAST, arguments[0], arguments[1], 0
+        if name == "newfstatat":
+            directory, path, address, flags = arguments[:4]
+        elif name == "statx":
+            directory, path, flags, _, address = arguments[:5]
+        elif name == "lstat":
+            flags = _NOFOLLOW
+        elif name == "fstat":
+            directory, path, flags = arguments[0], 0, _EMPTY_PATH
+        text = self._string(call, path) if path else ""
+        if not text and not flags & _EMPTY_PATH:
+            return b"", 0
+        fd = self._open(call, directory, text or None, not flags & _NOFOLLOW)
+        try:
+            status = os.fstat(fd)
+            owner = self._owner(fd, status)
+            if owner == (status.st_uid, status.st_gid):
+                return b"", 0
+            if name == "statx":
+                return filestatus.extended(fd, flags & ~_NOFOLLOW, arguments[3] & _LAST, owner), address
+            return filestatus.of(fd, owner), address
+        finally:
+            os.close(fd)
 
     # Ids
 
@@ -242,7 +321,7 @@ class Supervisor:
             if len(data) > _LONGEST + 4096:
                 raise OSError(errno.ENAMETOOLONG, "")
         path = data.partition(b"\0")[0]
-        if not path and not call.name.startswith("fchownat"):
+        if not path and call.name not in _MAY_BE_EMPTY:
             raise OSError(errno.ENOENT, "")
         return os.fsdecode(path)
 
@@ -292,6 +371,8 @@ def _status(thread: int) -> dict[str, str]:
 
 _HANDLERS: dict[str, Callable[[Supervisor, Call], None]] = {
     **dict.fromkeys((name.removesuffix("32") for name in _CHOWN), Supervisor._chown),
+    **dict.fromkeys(filestatus.CALLS, Supervisor._stat),
+    **dict.fromkeys(creations.CALLS, Supervisor._create),
     **dict.fromkeys(_MAKE, Supervisor._make),
     **dict.fromkeys(_GET, Supervisor._get),
     **dict.fromkeys(_SET, Supervisor._set),

@@ -16,10 +16,10 @@ from __future__ import annotations
 import errno
 import os
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFMT, S_IFREG
-from typing import TYPE_CHECKING
 
 from cache import idmap
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
