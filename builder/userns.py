@@ -35,7 +35,7 @@ class Mapping:
 
 _entered: Mapping | None = None
 _refusal: HostError | None = None
-_uid = os.geteuid()
+_uid: int | None = None
 
 
 def entered() -> Mapping | None:
@@ -44,8 +44,8 @@ def entered() -> Mapping | None:
 
 
 def real_uid() -> int:
-    """Return the effective user id that this process was started with."""
-    return _uid
+    """Return the effective user id that this process had before it became root of a namespace."""
+    return os.geteuid() if _uid is None else _uid
 
 
 def try_enter() -> None:
@@ -75,9 +75,10 @@ def enter() -> None:
 
     The process must have one thread. Raises HostError where the kernel, or newuidmap, refuses.
     """
-    global _entered
+    global _entered, _uid
     if is_root():
         return
+    uid = os.geteuid()
     from builder import linux
     from cache import idmap
 
@@ -103,7 +104,7 @@ def enter() -> None:
     os.setresuid(0, 0, 0)
     linux.mount("", "/", "", linux.MS_REC | linux.MS_PRIVATE)
     idmap.forget()
-    _entered = mapping
+    _entered, _uid = mapping, uid
 
 
 def find_mapping() -> Mapping:
