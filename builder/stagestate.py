@@ -113,6 +113,10 @@ def initial_config(platform: Platform) -> ImageConfig:
     return ImageConfig(platform.architecture, platform.os, platform.variant, config=config)
 
 
+_WIDEST = 500
+"""Characters of an instruction that a screen gets."""
+
+
 def line_of(instruction: ast.Instruction) -> str:
     """Return the one line that stands for the instruction on a screen."""
     first = instruction.text.split("\n", 1)[0]
@@ -122,7 +126,7 @@ def line_of(instruction: ast.Instruction) -> str:
         lines = (line.strip() for line in command.heredocs[0].content.split("\n"))
         told = [line for line in lines if line and not line.startswith(("#", "set -"))]
         first = f"{first} {told[0] if told else ''}{' …' if len(told) > 1 else ''}"
-    return f"{instruction.keyword} {first}"
+    return f"{instruction.keyword} {first if len(first) <= _WIDEST else first[:_WIDEST] + '…'}"
 
 
 def absolute(state: StageState, path: str) -> str:

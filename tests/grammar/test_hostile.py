@@ -33,7 +33,7 @@ CASES: dict[str, Callable[[], str]] = {
     "many continuations": lambda: "RUN x" + " \\\n x" * 200_000,
     "a million comments in an instruction": lambda: "RUN x \\\n" + "# c\n" * MEGA + "y",
     "a heredoc of 100 MB": lambda: "RUN <<E\n" + ("y" * 99 + "\n") * MEGA + "E",
-    "a large heredoc": lambda: "COPY <<E /x\n" + ("$y" * 49 + "\n") * 100_000 + "E",
+    "a large heredoc": lambda: "COPY <<E /x\n" + ("$y" * 49 + "\n") * 30_000 + "E",
     "a million heredocs": lambda: "COPY <<E /x\nE\n" * MEGA,
     "many heredocs in a line": lambda: "COPY " + "<<E " * 30_000 + "/x/\n" + "E\n" * 30_000,
     "a line of 100 MB": lambda: "RUN " + "x" * 100 * MEGA,
@@ -41,18 +41,18 @@ CASES: dict[str, Callable[[], str]] = {
     "five million words": lambda: "COPY " + "x " * 5 * MEGA + "/x/",
     "four million strings": lambda: "CMD [" + ",".join(['""'] * 4 * MEGA) + "]",
     "a million stages": lambda: "FROM scratch\n" * MEGA,
-    "many stages": lambda: "".join(f"FROM s{n} AS s{n + 1}\n" for n in range(9000)),
+    "many stages": lambda: "".join(f"FROM s{n} AS s{n + 1}\n" for n in range(5000)),
     "a million arguments": lambda: "".join(f"ARG a{n}\n" for n in range(MEGA)),
     "a million arguments in a line": lambda: "ARG" + "".join(f" a{n}" for n in range(MEGA)),
     "each variable of the one before": lambda: "".join(f"ENV a{n}=$a{n - 1}\n" for n in range(4000)),
-    "every RUN has all variables": lambda: "".join(f"ARG a{n}={n}\nRUN x\n" for n in range(4900)),
+    "every RUN has all variables": lambda: "".join(f"ARG a{n}={n}\nRUN x\n" for n in range(2500)),
     "a value that doubles": lambda: "ENV a=" + "x" * 99 + "\nENV a=$a$a" * 60,
     "a long value, used often": lambda: "ENV a=" + "x" * 9 * MEGA + "\nCOPY " + "$a " * 10_000 + "/x/",
     "a long value, in many documents": lambda: "ENV a=" + "x" * 9 * MEGA + "\nCOPY <<E /x\n$a\nE" * 1000,
     "a hundred thousand flags": lambda: "COPY " + "--exclude=x " * 100_000 + "a /x/",
     "a hundred thousand options": lambda: "RUN --mount=" + "type=bind," * 100_000 + "target=/x true",
     "all ports, often": lambda: "EXPOSE " + "1-65535 " * 1000,
-    "all ports, in many lines": lambda: "EXPOSE 1-65535\n" * 9000,
+    "all ports, in many lines": lambda: "EXPOSE 1-65535\n" * 3000,
     "a pattern of stars": lambda: f"ENV a={'a' * 20_000}\nENV b=${{a//{'*a' * 10_000}b/x}}",
     "a hundred thousand commands": lambda: "RUN " + "a | b && " * 20_000 + "c",
     "a million lines of nonsense": lambda: "x\n" * (MEGA - 5),
@@ -88,9 +88,7 @@ def test_it_is_refused_or_read_in_bounded_memory(case: str, tmp_path: Path) -> N
     (tmp_path / "context").mkdir()
     path, context, root = str(recipe), str(tmp_path / "context"), f"--root={tmp_path}/store"
     commands = [["check", path], ["fmt", "--check", path], ["plan", root, path, context]]
-    # Builds only what is refused, or has nothing to run.
-    if "RUN" not in text and "COPY" not in text and len(text) > 100:
-        commands.append(["build", root, "--progress=quiet", path, context])
+    commands.append(["build", root, "--progress=quiet", path, context])
     done = subprocess.run(
         [sys.executable, "-c", RUNNER, json.dumps(commands)],
         preexec_fn=limited,
