@@ -6,6 +6,7 @@ They need Debian's mirror, PyPI and the npm registry. The base, Debian with apt 
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -148,6 +149,9 @@ def test_the_same_packages_are_installed_once(on_debian: Project, repository: Ap
     again = on_debian.build(repository.base + "# Another order.\nPACKAGES apt tiny-lib tiny-more\n")
     assert [each.outcomes[-1] for each in (first, again)] == ["ran", "cached"]
     assert again.image.diff_ids == first.image.diff_ids
+    plan = on_debian.command("plan", "app.rec", "--format=json", "--root", on_debian.store_root)
+    steps = json.loads(plan.stdout)["stages"][0]["steps"]
+    assert [(each["text"].split()[0], each["outcome"]) for each in steps][-1] == ("PACKAGES", "cached")
     third = on_debian.build(repository.base + "PACKAGES apt tiny-lib\n")
     assert third.reasons == ['packages changed: "tiny-lib tiny-more" -> "tiny-lib"']
 
