@@ -11,7 +11,8 @@ import pytest
 
 from grammar import lexer
 from grammar.errors import RecipeError, render
-from grammar.parser import parse
+from grammar.parser import parse, parse_fragment
+from grammar.recover import is_fragment
 from grammar.source import Source
 
 ROOT = Path(__file__).parent.parent.parent
@@ -21,7 +22,8 @@ RECIPES = re.findall(r"^```dockerfile\n(.*?)^```", TEXT, re.DOTALL | re.MULTILIN
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=range(len(RECIPES)))
 def test_the_recipes_of_the_reference_parse(recipe: str) -> None:
-    assert parse(Source("Dockerfile", recipe)).stages
+    source = Source("example.rec", recipe)
+    assert parse_fragment(source).instructions if is_fragment(source) else parse(source).stages
 
 
 def test_the_reference_has_recipes() -> None:
