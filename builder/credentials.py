@@ -34,19 +34,25 @@ class Credentials(NamedTuple):
         """Return what the call makes of them: setuid(2), setreuid(2), setresuid(2), setfsuid(2), and those of
         groups. Raises PermissionError.
         """
-        real, effective, saved = self.ids(call)
+        old = self.ids(call)
         kind = call.removeprefix("set")[:-3]
         privileged = self.uids[1] == 0
-        allowed = {real, effective, saved, _KEEP}
         wanted = values[: {"": 1, "fs": 1, "re": 2, "res": 3}[kind]]
-        if not privileged and not allowed.issuperset(wanted):
-            if kind == "fs":  # it fails without a word
-                return self
+        if kind == "fs":  # the file system's id is not told apart from the effective one
+            return self
+        if not privileged and not _allowed(kind, old, wanted):
             raise PermissionError(errno.EPERM, "")
-        if kind == "fs":
-            return self  # the file system's id is not told apart from the effective one
-        new = _changed(kind, (real, effective, saved), wanted, privileged)
+        new = _changed(kind, old, wanted, privileged)
         return self._replace(uids=new) if call.endswith("uid") else self._replace(gids=new)
+
+
+def _allowed(kind: str, old: tuple[int, int, int], wanted: list[int]) -> bool:
+    """Whether a process without privileges may have these (kernel/sys.c)."""
+    real, effective, saved = old
+    if kind == "":
+        return wanted[0] in (real, saved)
+    first = (real, effective, _KEEP) if kind == "re" else (*old, _KEEP)
+    return wanted[0] in first and {*old, _KEEP}.issuperset(wanted[1:])
 
 
 def _changed(
