@@ -106,11 +106,11 @@ def finish(step: PackagesStep, staging: Staging, result: ExecResult, errors: Err
     """
     if result.status:
         raise _failed(step, result.status, errors)
-    reports = [_read(f"{staging.path}/packages/report/{name}") for name in ("before", "after")]
     wanted = [name for name, _ in step.packages]
     try:
+        reports = [_read(f"{staging.path}/packages/report/{name}") for name in ("before", "after")]
         installed = changed(step.manager, reports[0], reports[1], wanted)
-    except (ValueError, KeyError, AttributeError, TypeError):
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         raise StepFailed(
             f"PACKAGES {step.manager}: what the image says of its packages makes no sense",
             status=1,
@@ -198,14 +198,13 @@ def _check_pins(step: PackagesStep, installed: tuple[Package, ...]) -> None:
 
 
 def _read(path: str) -> str:
-    """Return a report. It was written by the image's programs: it may be anything."""
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return ""
+    """Return a report. It was written by the image's programs: it may be anything. Raises OSError,
+    ValueError.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         if not stat.S_ISREG(os.fstat(fd).st_mode):
-            return ""
+            raise ValueError("it is no file")
         with open(fd, "rb", closefd=False) as file:
             return file.read(_LARGEST_REPORT).decode("utf-8", "replace")
     finally:

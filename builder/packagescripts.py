@@ -187,10 +187,13 @@ def pin_variables(manager: str, pins: Iterable[Package]) -> tuple[tuple[str, str
 
 def changed(manager: str, before: str, after: str, wanted: Iterable[str]) -> tuple[Package, ...]:
     """Return what a step installed, sorted: what `after` reports and `before` does not, in that version; and
-    what was `wanted`, even if it was there before.
+    what was `wanted`, even if it was there before. Raises ValueError for a report that makes no sense.
     """
     read = MANAGERS[manager].installed
     old, new = read(before), read(after)
+    for text in (part for package in new.items() for part in package):
+        if not text or not text.isprintable():
+            raise ValueError(f"{text!r} is neither name nor version")
     names = {same_name(manager, name) for name in wanted}
     return tuple(
         (name, version)

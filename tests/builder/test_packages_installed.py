@@ -184,6 +184,21 @@ def test_a_repository_that_cannot_be_reached_is_an_error_not_an_old_list(
     assert "http://127.0.0.1:" in error.message
 
 
+def test_a_report_that_a_package_tampers_with_is_refused_and_not_followed(
+    on_debian: Project, repository: AptRepository
+) -> None:
+    report = "/run/pybuild/report"
+    for postinst in (
+        f"rm {report}/before; ln -s /etc/passwd {report}/before\n",
+        f"rm {report}/before; mkfifo {report}/before\n",
+        f"ln -s /elsewhere {report}/after\n",
+        f"printf '\\033[2J\\033' > {report}/before; ln -s /dev/null {report}/after\n",
+    ):
+        repository.publish(Deb("evil", postinst=postinst))
+        error = failure(on_debian, repository.base + "PACKAGES apt evil\n")
+        assert error.code == "packages/report"
+
+
 def test_downloads_are_kept_but_not_in_the_layer(on_debian: Project, repository: AptRepository) -> None:
     text = repository.base + "PACKAGES apt tiny-app\n"
     assert on_debian.build(text).outcomes[-1] == "ran"
