@@ -79,7 +79,12 @@ def load(data: bytes) -> Any:
     """
     start = len(_HEADER) + 4
     body = data[start:]
-    if data[: len(_HEADER)] != _HEADER or crc32(body) != int.from_bytes(data[len(_HEADER) : start], "little"):
+    # Nothing at all would have the right checksum, too.
+    if (
+        not body
+        or data[: len(_HEADER)] != _HEADER
+        or crc32(body) != int.from_bytes(data[len(_HEADER) : start], "little")
+    ):
         raise StaleEncoding("the parsed recipe was written by another version")
     return _node(marshal.loads(body))
 

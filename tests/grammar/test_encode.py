@@ -22,6 +22,13 @@ TEXT = "ARG V=1\nFROM debian:$V\nRUN --mount=type=cache,target=/x <<EOF\necho\nE
 RECIPE = parse(Source("a.rec", TEXT))
 
 
+def test_a_header_alone_is_no_recipe() -> None:
+    with pytest.raises(StaleEncoding):
+        load(dump(parse(Source("f", "FROM a\n")))[:11])
+    with pytest.raises(StaleEncoding):
+        load(dump(parse(Source("f", "FROM a\n")))[:15])
+
+
 def test_a_recipe_survives_encoding() -> None:
     again = load(dump(RECIPE))
     assert again == RECIPE
