@@ -7,6 +7,7 @@ import os
 import pytest
 
 from tests.fuzz.targets import TARGETS
+from tests.fuzz.words import WORDS
 
 CORPUS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "corpus")
 
@@ -27,6 +28,6 @@ def test_no_input_of_the_corpus_breaks_a_property(target: str) -> None:
 
 
 def test_the_corpus_is_small_and_of_these_targets_only() -> None:
-    assert sorted(os.listdir(CORPUS)) == sorted(TARGETS)
+    assert sorted(os.listdir(CORPUS)) == sorted(TARGETS) == sorted(WORDS)
     sizes = [os.path.getsize(os.path.join(top, name)) for top, _, names in os.walk(CORPUS) for name in names]
     assert sum(sizes) < 512 * 1024
