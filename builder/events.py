@@ -151,7 +151,8 @@ class BuildFailed:
     """The build ends without an image.
 
     `code` is one of docs/errors.md, `exit_code` what the process ends with. `report` is the error as a person
-    reads it: message, place, excerpt of the recipe, hint; several lines.
+    reads it: message, place, excerpt of the recipe, hint; several lines. `included_from` are the INCLUDEs
+    that brought the place to where it is, as file:line, the nearest first.
     """
 
     code: str
@@ -162,6 +163,7 @@ class BuildFailed:
     line: int = 0
     column: int = 0
     report: str = ""
+    included_from: tuple[str, ...] = ()
 
 
 Event = (

@@ -77,6 +77,7 @@ def failure(error: BaseException, sources: Iterable[Source] = ()) -> BuildFailed
         line=span.line if span is not None else 0,
         column=span.column if span is not None else 0,
         report=render_error(error, sources),
+        included_from=tuple(f"{each.file}:{each.line}" for each in span.chain) if span is not None else (),
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 from builder.cli import run
 from builder.errors import BuildError, PlanError, StepFailed
 from builder.events import StepStarted
+from builder.excerpts import failure as failed
 from builder.excerpts import render_error
 from grammar.errors import RecipeError
 from tests.build_fixtures.project import Project
@@ -169,6 +170,8 @@ def test_an_error_shows_the_fragments_line_and_who_included_it(
     assert f"    2 | {line}" in told
     assert "  included from lib/outer.rec:2\n  included from app.rec:3" in told
     assert inner in render_error(error)
+    included_from = [each.replace(project.context + "/", "") for each in failed(error).included_from]
+    assert included_from == ["lib/outer.rec:2", "app.rec:3"]
 
 
 def test_a_missing_fragment_is_an_error_that_proposes_what_lies_beside_it(project: Project) -> None:
