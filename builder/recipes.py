@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from grammar.ast import Fragment, Instruction, Recipe
     from grammar.source import Span
 
-MAX_BYTES = 128 << 20
+MAX_BYTES = 64 << 20
+"""Of a recipe: what the most characters that it may have (grammar.lines) can take."""
 
 
 class RecipeLoader:
