@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,12 +14,13 @@ from typing import TYPE_CHECKING
 from builder.direct import looked_at
 from builder.errors import HostError, PlanError
 from builder.events import BuildFinished, BuildStarted, Emit, Notice
+from builder.parallel import Cancellation, Stages, in_turn
 from builder.plan import PlanOptions, near_stage, plan, settle
 from builder.recipes import RecipeLoader, refuse_cycle
 from builder.secrets import Secrets, SecretSource
 from builder.sources import Sources, ignore_files
 from builder.ssh import Agents, SshSource
-from builder.stage import PackagesRun, StageResult, StageRun, Surroundings
+from builder.stage import StageResult, StageRun
 from builder.stepcache import StepCache
 from builder.steps import (
     Base,
@@ -29,7 +32,9 @@ from builder.steps import (
     Scratch,
     StageBase,
     TestStep,
+    describe,
 )
+from builder.surroundings import PackagesRun, Surroundings
 from builder.testing import suite_places
 from grammar.includes import spliced
 
@@ -56,6 +61,7 @@ class Settings:
     pull: bool = False
     epoch: int | None = None
     host_ca: bool = False
+    jobs: int = 1
     secrets: tuple[SecretSource, ...] = ()
     ssh: tuple[SshSource, ...] = ()
     lock: Mode = "used"
@@ -108,17 +114,18 @@ class Build:
         self._origin = origin
         self._confined = confined
         self._settings = settings
-        self._emit = emit
+        self._emit = emit = in_turn(emit)
         self._resolve = resolve
-        self._count = 0
+        self._numbers = itertools.count(1)
         self._top = ""
         self._cache = StepCache(store, emit, epoch=settings.epoch, no_cache=settings.no_cache)
         secrets = Secrets(settings.secrets)
         agent = next((source.agent for source in settings.ssh if source.id == "default"), "")
         self._remotes.give(lambda name: secrets.get(name, required=False), agent)
+        self._cancellation = Cancellation()
         self._around = Surroundings(
             store,
-            emit,
+            self._emit,
             self._cache,
             executor,
             settings.epoch,
@@ -128,6 +135,8 @@ class Build:
             Agents(settings.ssh, store, executor),
             [],
             settings.packages_anew,
+            self._cancellation,
+            threading.RLock(),
         )
         self._stages: dict[tuple[str, int, Platform], StageResult] = {}
         self._images: dict[tuple[ImageBase, str], StageResult] = {}
@@ -172,8 +181,7 @@ class Build:
         return tuple(self._around.packages)
 
     def _next_number(self) -> int:
-        self._count += 1
-        return self._count
+        return next(self._numbers)
 
     def _recipe(self, path: str, context: str, options: PlanOptions, above: tuple[str, ...]) -> StageResult:
         real = os.path.realpath(path)
@@ -250,17 +258,29 @@ class Build:
         options: PlanOptions,
     ) -> StageResult:
         results = dict(bases)
-        for stage in planned.stages:
+        names = {stage.index: stage.name for stage in planned.stages}
+
+        def shared(stage: PlannedStage) -> tuple[str, int, Platform] | None:
             # The same stage may be asked for by several recipes: what options can change it is the top's.
-            shared = None if options.own else (real, stage.index, options.platform)
-            found = self._stages.get(shared) if shared else None
-            if found is None:
-                base = results[stage.base] if not isinstance(stage.base, Scratch) else _nothing(stage.image)
-                label = stage.name if path == self._top else _label(path, stage)
-                found = StageRun(self._around, path, stage, base, results, sources, label).run()
-                if shared:
-                    self._stages[shared] = found
-            results[StageBase(stage.index)] = found
+            return None if options.own else (real, stage.index, options.platform)
+
+        def start(stage: PlannedStage) -> StageResult | StageRun:
+            name = shared(stage)
+            found = self._stages.get(name) if name else None
+            if found is not None:
+                return found
+            base = results[stage.base] if not isinstance(stage.base, Scratch) else _nothing(stage.image)
+            label = stage.name if path == self._top else _label(path, stage)
+            below = describe(stage.base, names)
+            return StageRun(self._around, path, stage, base, results, sources, label, below)
+
+        def finished(stage: PlannedStage, result: StageResult) -> None:
+            name = shared(stage)
+            if name:
+                self._stages[name] = result
+            results[StageBase(stage.index)] = result
+
+        Stages(self._settings.jobs, self._cancellation).run(planned.stages, start, finished)
         return results[StageBase(planned.stages[-1].index)]
 
     def _base(self, base: ImageBase | RecipeBase, recipe: str, above: tuple[str, ...]) -> StageResult:

@@ -66,6 +66,7 @@ class Config:
     pull: bool = False
     locked: bool = False
     host_ca: bool = False
+    jobs: int | None = None
     network: str | None = None
     add_hosts: tuple[str, ...] = ()
     ulimits: tuple[str, ...] = ()

@@ -121,6 +121,12 @@ KEYS = (
         _exactly(bool),
     ),
     Key(
+        ("jobs",),
+        "a whole number from 1 on",
+        "How many stages may run at the same time, as `--jobs`.",
+        _exactly(int, least=1),
+    ),
+    Key(
         ("host-ca",),
         _BOOL,
         "Whether RUN trusts the certificates that this host trusts, as `--host-ca`.",

@@ -36,6 +36,7 @@ from builder.steps import (
     Step,
     TestStep,
     WorkdirStep,
+    describe,
 )
 from cache.records import decode_parts
 
@@ -400,14 +401,3 @@ class _Sources(Sources):
         if known is None:
             raise _NotLookedAt
         return known
-
-
-def describe(base: Base, names: Mapping[int, str]) -> str:
-    """Return what is shown of a base: as FROM names it; a stage by its name in `names`, else its number."""
-    if isinstance(base, ImageBase):
-        return base.reference
-    if isinstance(base, RecipeBase):
-        return f"{base.path}#{base.target}" if base.target else base.path
-    if isinstance(base, StageBase):
-        return f"stage {names[base.index].rpartition('#')[2] if base.index in names else base.index}"
-    return "scratch"

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from builder.asked import with_asked
 from builder.chmod import parse_chmod
 from builder.errors import BuildError, StepFailed
-from builder.events import Emit, StageFinished, StageStarted, StepFinished, StepOutput, StepStarted
+from builder.events import StageFinished, StageStarted, StepFinished, StepOutput, StepStarted
 from builder.image import HistoryEntry, assemble
 from builder.keys import StepKey, check_key, copy_key, exec_key, packages_key, workdir_key
 from builder.sources import EMPTY
-from builder.stepcache import StepCache, StepLine
+from builder.stepcache import StepLine
 from builder.stepmounts import StepMounts, mounted_parts
 from builder.steps import (
     Base,
@@ -24,27 +25,27 @@ from builder.steps import (
     CopyStep,
     Directory,
     ExecStep,
+    LayerStep,
     PackagesStep,
     PlannedStage,
     StageBase,
-    Step,
     TestStep,
     WorkdirStep,
 )
+from builder.surroundings import PackagesRun, Surroundings, run_until_cancelled
 from cache import idmap
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
-    from builder.executor import ExecRequest, Executor, Output
-    from builder.secrets import Secrets
+    from builder.executor import ExecRequest, Output
     from builder.sources import Sources
-    from builder.ssh import Agents
     from cache.oci.digest import ChainID, DiffID
     from cache.oci.spec import ImageConfig
     from cache.records import Record
     from cache.scratch import Staging
-    from cache.store import Store
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,37 +59,23 @@ class StageResult:
     base: ChainID | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What all stages of a build share."""
-
-    store: Store
-    emit: Emit
-    cache: StepCache
-    executor: Callable[[], Executor]
-    epoch: int | None
-    host_ca: bool
-    numbers: Callable[[], int]
-    secrets: Secrets
-    agents: Agents
-    packages: list[PackagesRun]
-    packages_anew: bool = False
+Work = Callable[["Staging"], None]
+"""Fills a staging with what a step makes."""
 
 
-@dataclass(frozen=True, slots=True)
-class PackagesRun:
-    """A PACKAGES that was run, or found: its key, on the state `parent`, in which recipe and stage."""
+@dataclass(slots=True)
+class _Open:
+    """A step that has begun. `no_cache`: why it is to run, whatever is known."""
 
-    recipe: str
-    stage: str
-    platform: str
-    step: PackagesStep
-    parent: ChainID | None
-    key: str
+    step: LayerStep | TestStep
+    line: StepLine
+    key: StepKey
+    work: Work
+    no_cache: str
 
 
 class StageRun:
-    """One stage in the making."""
+    """One stage in the making. `hits`, then `run`."""
 
     def __init__(
         self,
@@ -99,8 +86,9 @@ class StageRun:
         trees: Mapping[Base, StageResult],
         sources: Sources,
         label: str,
+        below: str,
     ) -> None:
-        """`label` is what events call the stage."""
+        """`label` is what events call the stage, `below` what they call its base."""
         self._around = around
         self._recipe = recipe
         self._stage = stage
@@ -108,46 +96,69 @@ class StageRun:
         self._sources = sources
         self._base = base
         self._label = label
+        self._below = below
         self._platform = str(stage.image.platform)
         self._history: list[HistoryEntry] = []
         self._diff_ids: list[DiffID] = []
         self._newest = base.newest
         self._chain_id = base.chain_id
         self._ordinals: dict[str, int] = {}
+        self._total = sum(not isinstance(step, ConfigStep) for step in stage.steps)
+        self._number = 0
+        self._left = deque(stage.steps)
+        self._open: _Open | None = None
+
+    def hits(self) -> bool:
+        """Go on as long as steps hit; return whether the stage is complete. Raises BuildError."""
+        self._around.emit(StageStarted(self._label, self._below, self._total))
+        return self._advance(run=False)
 
     def run(self) -> StageResult:
-        """Run or find every step; return the stage's root filesystem and image. Raises BuildError."""
-        around, stage = self._around, self._stage
-        real = [step for step in stage.steps if not isinstance(step, ConfigStep)]
-        around.emit(StageStarted(self._label, _describe(stage.base), len(real)))
-        number = 0
-        for step in stage.steps:
+        """Run or find every step that is left; return the stage's root filesystem and image. Raises
+        BuildError.
+        """
+        self._advance(run=True)
+        self._around.emit(StageFinished(self._label, self._chain_id or ""))
+        return StageResult(self._chain_id, self._image(), self._newest, self._base_chain())
+
+    def _advance(self, *, run: bool) -> bool:
+        if self._open is not None:
+            self._told(self._open.step, self._open.line, lambda: self._make())
+        while self._left:
+            self._around.cancellation.check()
+            step = self._left.popleft()
             if isinstance(step, ConfigStep):
                 self._history.append(
                     HistoryEntry(step.created_by, self._time(self._newest), empty_layer=True)
                 )
                 continue
-            number += 1
-            self._step(step, number, len(real))
-        around.emit(StageFinished(self._label, self._chain_id or ""))
-        return StageResult(self._chain_id, self._image(), self._newest, self._base_chain())
+            self._number += 1
+            line = self._begin(step)
+            if self._told(step, line, partial(self._find, step, line)):
+                continue
+            if not run:
+                return False
+            self._told(step, line, lambda: self._make())
+        return True
 
-    def _step(self, step: Step, number: int, total: int) -> None:
+    def _begin(self, step: LayerStep | TestStep) -> StepLine:
         keyword = step.text.partition(" ")[0]
         ordinal = self._ordinals.get(keyword, 0)
         self._ordinals[keyword] = ordinal + 1
         line = StepLine(
             self._around.numbers(), keyword, os.path.basename(self._recipe), self._stage.name, ordinal
         )
+        number, total, span = self._number, self._total, step.span
         self._around.emit(
-            StepStarted(line.number, self._label, number, total, step.text, step.span.file, step.span.line)
+            StepStarted(line.number, self._label, number, total, step.text, span.file, span.line)
         )
+        return line
+
+    def _told(self, step: LayerStep | TestStep, line: StepLine, work: Callable[[], T]) -> T:
+        """Return what `work` returns; where it fails, tell which step that was."""
         started = time.monotonic()
         try:
-            if isinstance(step, TestStep):
-                self._test(step, line)
-            elif not isinstance(step, ConfigStep):
-                self._layer(step, line)
+            return work()
         except BuildError as error:
             if error.span is None:
                 error.span = step.span
@@ -155,10 +166,36 @@ class StageRun:
             self._around.emit(StepFinished(line.number, "failed", time.monotonic() - started, status=status))
             raise
 
-    def _layer(self, step: ExecStep | CopyStep | WorkdirStep | PackagesStep, line: StepLine) -> None:
-        key, work = self._prepare(step, line)
+    def _find(self, step: LayerStep | TestStep, line: StepLine) -> bool:
+        """Return whether the step hits. If it does not, it is open, to be made."""
+        with self._around.reading:
+            key, work = self._prepare(step, line)
         anew = isinstance(step, PackagesStep) and self._around.packages_anew and step.pins is None
-        record = self._obtain(line, key, work, anew="its packages are to be locked anew" if anew else "")
+        no_cache = "its packages are to be locked anew" if anew else ""
+        no_cache = "--no-cache-filter" if self._stage.no_cache else no_cache
+        record = self._around.cache.hit(line, key, no_cache)
+        if record is None:
+            self._open = _Open(step, line, key, work, no_cache)
+            return False
+        self._note(step, record)
+        return True
+
+    def _make(self) -> None:
+        """Make the step that is open."""
+        assert self._open is not None
+        opened, self._open = self._open, None
+        step = opened.step
+        layer = not isinstance(step, TestStep)
+        cache = self._around.cache
+        record = cache.make(
+            opened.line, opened.key, self._chain_id, opened.work, layer=layer, no_cache=opened.no_cache
+        )
+        self._note(step, record)
+
+    def _note(self, step: LayerStep | TestStep, record: Record) -> None:
+        """Go on from the layer of a step."""
+        if isinstance(step, TestStep):
+            return
         assert record.diff_id is not None
         if isinstance(step, PackagesStep):
             run = PackagesRun(
@@ -170,21 +207,9 @@ class StageRun:
         self._diff_ids.append(record.diff_id)
         self._history.append(HistoryEntry(step.created_by, self._time(record.created), empty_layer=False))
 
-    def _obtain(
-        self,
-        line: StepLine,
-        key: StepKey,
-        work: Callable[[Staging], None],
-        *,
-        layer: bool = True,
-        anew: str = "",
-    ) -> Record:
-        reason = "--no-cache-filter" if self._stage.no_cache else anew
-        return self._around.cache.obtain(line, key, self._chain_id, work, layer=layer, no_cache=reason)
-
-    def _prepare(
-        self, step: ExecStep | CopyStep | WorkdirStep | PackagesStep, line: StepLine
-    ) -> tuple[StepKey, Callable[[Staging], None]]:
+    def _prepare(self, step: LayerStep | TestStep, line: StepLine) -> tuple[StepKey, Work]:
+        if isinstance(step, TestStep):
+            return self._prepare_test(step, line)
         if isinstance(step, ExecStep):
             mounted = mounted_parts(step, self._sources, self._chain_of) if step.mounts else ()
             key = exec_key(step, self._chain_id, self._platform, mounted)
@@ -257,10 +282,10 @@ class StageRun:
         prepared = packagerun.prepared(step, around.store, staging, request, waiting)
         with prepared as complete, self._output(line) as output:
             errors = packagerun.Errors(step.manager, output)
-            result = around.executor().run(complete, errors)
+            result = run_until_cancelled(around, complete, errors)
         packagerun.remember(around.store, key, packagerun.finish(step, staging, result, errors))
 
-    def _test(self, step: TestStep, line: StepLine) -> None:
+    def _prepare_test(self, step: TestStep, line: StepLine) -> tuple[StepKey, Work]:
         from builder.testing import run_suite, suite_digest
 
         suite = suite_digest(step.span.file, step.suite) if step.suite else ""
@@ -269,11 +294,12 @@ class StageRun:
         def work(staging: Staging) -> None:
             if step.suite:
                 with self._output(line) as output:
-                    run_suite(step.span.file, step, self._lower(), staging, output)
+                    cancellation = self._around.cancellation
+                    run_suite(step.span.file, step, self._lower(), staging, output, cancellation)
             else:
                 self._exec_test(step, line, staging)
 
-        self._obtain(line, key, work, layer=False)
+        return key, work
 
     def _exec_test(self, step: TestStep, line: StepLine, staging: Staging) -> None:
         from builder.executor import ExecRequest
@@ -301,7 +327,7 @@ class StageRun:
             mount = Mount("file", path, read_only=True, mode=0o755, data=script)
             request = replace(request, argv=(path,), mounts=(*request.mounts, mount))
         with self._output(line) as output:
-            result = self._around.executor().run(request, output)
+            result = run_until_cancelled(self._around, request, output)
         if result.status:
             noun = "the test" if line.keyword == "TEST" else "the command"
             raise StepFailed(
@@ -316,7 +342,8 @@ class StageRun:
         from cache.ownership import write_table
 
         mode = parse_chmod(step.chmod) if step.chmod else None
-        sources = self._sources.select(step, tree_id, staging)
+        with self._around.reading:
+            sources = self._sources.select(step, tree_id, staging)
         with self._writable(staging, alone=step.link) as root_fd:
             owner = resolve_owner(root_fd, step.chown) if step.chown else None
             placement = Placement(step.dest, step.into_directory, owner, mode)
@@ -391,13 +418,3 @@ class _MountedRoot:
 
     def __exit__(self, *_: object) -> None:
         os.close(self._fd)
-
-
-def _describe(base: Base) -> str:
-    from builder.steps import ImageBase, RecipeBase
-
-    if isinstance(base, ImageBase):
-        return base.reference
-    if isinstance(base, RecipeBase):
-        return f"{base.path}#{base.target}" if base.target else base.path
-    return f"stage {base.index}" if isinstance(base, StageBase) else "scratch"

@@ -4,6 +4,7 @@ that.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -65,8 +66,15 @@ class StepCache:
         self.ran = 0
         self.cached = 0
         self.used: list[str] = []
+        self._lock = threading.Lock()
 
-    def obtain(
+    def hit(self, line: StepLine, key: StepKey, no_cache: str = "") -> Record | None:
+        """Return the record of `key`, None where there is none. `no_cache`: it is to run, for this reason."""
+        started = time.monotonic()
+        record = None if self._no_cache or no_cache else self._find(key.key)
+        return None if record is None else self._hit(line, record, started, "")
+
+    def make(
         self,
         line: StepLine,
         key: StepKey,
@@ -76,17 +84,13 @@ class StepCache:
         layer: bool = True,
         no_cache: str = "",
     ) -> Record:
-        """Return the record of `key`; where there is none, let `run` fill a staging's upper, and commit it on
-        `parent`.
+        """Let `run` fill a staging's upper, commit it on `parent`, and return the record of that.
 
         Of several builds that need the same key at once, one runs it. Without `layer`, what `run` wrote is
         thrown away (a test). `no_cache`: it runs, for this reason. Raises what `run` raises.
         """
         started = time.monotonic()
         no_cache = "--no-cache" if self._no_cache else no_cache
-        record = None if no_cache else self._find(key.key)
-        if record is not None:
-            return self._hit(line, record, started, "")
         waited: list[bool] = []
         with self._store.lock("step-" + key.key, on_wait=lambda: self._waiting(line, waited)):
             # Again, also if there was nobody to wait for: another may have run it since we looked.
@@ -106,8 +110,9 @@ class StepCache:
         return record
 
     def _hit(self, line: StepLine, record: Record, started: float, reason: str) -> Record:
-        self.cached += 1
-        self.used.append(record.key)
+        with self._lock:
+            self.cached += 1
+            self.used.append(record.key)
         self._finished(line, "cached", record, time.monotonic() - started, reason)
         return record
 
@@ -150,8 +155,9 @@ class StepCache:
             parts=key.parts,
         )
         self._store.records.put(record)
-        self.ran += 1
-        self.used.append(record.key)
+        with self._lock:
+            self.ran += 1
+            self.used.append(record.key)
         outcome: Outcome = "same" if same else "ran" if layer else "passed"
         self._finished(line, outcome, record, seconds, reason)
         return record

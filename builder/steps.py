@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from builder.remotes.address import Address
@@ -45,6 +46,17 @@ class Scratch:
 
 
 Base = ImageBase | RecipeBase | StageBase | Scratch
+
+
+def describe(base: Base, names: Mapping[int, str]) -> str:
+    """Return what is shown of a base: as FROM names it; a stage by its name in `names`, else its number."""
+    if isinstance(base, ImageBase):
+        return base.reference
+    if isinstance(base, RecipeBase):
+        return f"{base.path}#{base.target}" if base.target else base.path
+    if isinstance(base, StageBase):
+        return f"stage {names[base.index].rpartition('#')[2] if base.index in names else base.index}"
+    return "scratch"
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,7 +286,10 @@ class TestStep:
     shm_size: int | None = None
 
 
-Step = ExecStep | CopyStep | WorkdirStep | PackagesStep | ConfigStep | TestStep
+LayerStep = ExecStep | CopyStep | WorkdirStep | PackagesStep
+"""What makes a layer."""
+
+Step = LayerStep | ConfigStep | TestStep
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from builder.executor import Stream
+    from builder.parallel import Cancellation
     from builder.steps import TestStep
     from cache.scratch import Staging
 
@@ -81,8 +82,11 @@ def run_suite(
     lower: tuple[str, ...],
     staging: Staging,
     output: Callable[[Stream, bytes], None],
+    cancellation: Cancellation,
 ) -> None:
-    """Run the suite of `step` with pytest; its writes go to `staging`. Raises StepFailed if a test fails."""
+    """Run the suite of `step` with pytest; its writes go to `staging`. Raises StepFailed if a test fails,
+    Cancelled if the build ends meanwhile.
+    """
     import subprocess
 
     _require_testinfra()
@@ -119,9 +123,11 @@ def run_suite(
     )
     try:
         assert process.stdout is not None
-        while data := process.stdout.read1(1 << 16):  # type: ignore[attr-defined]
-            output("stdout", data)
-        status = process.wait()
+        with cancellation.ending(process.kill):
+            while data := process.stdout.read1(1 << 16):  # type: ignore[attr-defined]
+                output("stdout", data)
+            status = process.wait()
+        cancellation.check()
     finally:
         if process.poll() is None:
             process.kill()

@@ -123,6 +123,13 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--no-lock", action="store_true", help="do as if there were no lock file")
     parser.add_argument(
+        "-j",
+        "--jobs",
+        type=_jobs,
+        metavar="N",
+        help="run up to N stages at the same time (default: as many as there are processors)",
+    )
+    parser.add_argument(
         "--host-ca", action="store_true", help="let RUN trust the certificates that this host trusts"
     )
     parser.add_argument("--timestamps", metavar="WHEN", help=TIMESTAMPS)
@@ -141,6 +148,12 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
         help="the agent, or the keys, that RUN --mount=type=ssh may use: default is $SSH_AUTH_SOCK",
     )
     add_options(parser)
+
+
+def _jobs(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of stages")
+    return int(text)
 
 
 def run(args: argparse.Namespace) -> int:

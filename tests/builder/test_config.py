@@ -22,6 +22,7 @@ platform = "linux/arm64"
 timestamps = 1700000000
 pull = true
 locked = true
+jobs = 3
 host-ca = true
 network = "none"
 add-hosts = ["mirror:10.0.0.7"]
@@ -77,6 +78,7 @@ def test_every_key_reaches_the_configuration(tmp_path: Path) -> None:
         timestamps="1700000000",
         pull=True,
         locked=True,
+        jobs=3,
         host_ca=True,
         network="none",
         add_hosts=("mirror:10.0.0.7",),
