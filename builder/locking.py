@@ -37,8 +37,8 @@ if TYPE_CHECKING:
     from builder.remotes.address import Address
     from builder.remotes.fetching import Remotes
     from builder.session import BaseResolver
-    from builder.stage import PackagesRun
     from builder.steps import Plan, PlannedStage
+    from builder.surroundings import PackagesRun
     from cache.oci.spec import ImageConfig
     from cache.store import Store
     from grammar.ast import Recipe

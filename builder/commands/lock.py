@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from builder.locks import Locks
     from builder.plan import PlanOptions
     from builder.session import Session
-    from builder.stage import PackagesRun
+    from builder.surroundings import PackagesRun
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
