@@ -162,13 +162,3 @@ def test_a_damaged_archive_fails_the_step(project: Project, data: bytes) -> None
     assert caught.value.code == "add/archive"
     assert caught.value.span is not None
     assert project.unsound() == []
-
-
-@pytest.mark.parametrize(
-    "source", ["https://example.org/x", "HTTP://x/y", "git@host:x.git", "https://x/y.git#main"]
-)
-def test_the_network_is_for_a_later_version(project: Project, source: str) -> None:
-    with pytest.raises(PlanError) as caught:
-        project.build(f"FROM base\nADD {source} /x\n")
-    assert caught.value.code == "recipe/unsupported"
-    assert caught.value.hint
