@@ -22,14 +22,7 @@ if TYPE_CHECKING:
 
 def apply(state: StageState, instruction: ast.Instruction) -> None:
     """Add what `instruction` does to `state`. Raises PlanError, RecipeError."""
-    handler = _HANDLERS.get(instruction.keyword)
-    if handler is None:
-        raise PlanError(
-            f"{instruction.keyword} is not supported by this version",
-            code="recipe/unsupported",
-            span=instruction.span,
-        )
-    handler(state, instruction)
+    _HANDLERS[instruction.keyword](state, instruction)
 
 
 def _arg(state: StageState, instruction: ast.Arg) -> None:
