@@ -5,6 +5,7 @@ the case knows.
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import shutil
 import tarfile
@@ -104,14 +105,19 @@ def _differences(outcome: Outcome, started: int) -> list[Difference]:
 
 
 def test_there_are_cases_for_all_instructions() -> None:
-    """Each instruction that a Dockerfile may have stands in some case."""
+    """Each instruction that a Dockerfile may have stands in some case, with each flag of those that copy."""
     seen = set()
     for one in CASES:
         with open(f"{one.directory}/Dockerfile", encoding="utf-8") as file:
-            seen |= {line.split(maxsplit=1)[0].upper() for line in file if line.strip()}
-    wanted = "ARG CMD COPY ENTRYPOINT ENV EXPOSE FROM HEALTHCHECK LABEL MAINTAINER RUN SHELL STOPSIGNAL "
-    wanted += "USER VOLUME WORKDIR"
-    assert seen >= set(wanted.split())
+            for words in (line.split() for line in file if line.strip()):
+                seen.add(words[0].upper())
+                flags = itertools.takewhile(lambda word: word.startswith("--"), words[1:])
+                seen |= {f"{words[0].upper()} {flag.partition('=')[0]}" for flag in flags}
+    wanted = "ADD ARG CMD COPY ENTRYPOINT ENV EXPOSE FROM HEALTHCHECK LABEL MAINTAINER ONBUILD RUN SHELL "
+    wanted += "STOPSIGNAL USER VOLUME WORKDIR"
+    copying = ("--chown", "--chmod", "--link", "--parents", "--exclude")
+    flags = {f"{keyword} {flag}" for keyword in ("COPY", "ADD") for flag in copying}
+    assert seen >= {*wanted.split(), *flags, "COPY --from", "ADD --unpack"}
 
 
 def test_a_difference_is_seen(tmp_path_factory: pytest.TempPathFactory) -> None:
