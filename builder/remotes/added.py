@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+from threading import Lock, RLock
 from typing import TYPE_CHECKING
 
 from builder.keys import VERSION, Part
@@ -40,6 +41,8 @@ class Added:
         self._trees: dict[GitAddress, Tree] = {}
         self._opened: list[Tree] = []
         self._stagings: list[Staging] = []
+        self._lock = Lock()
+        self._turns: dict[Address, RLock] = {}
 
     def known_part(self, address: Address) -> Part | None:
         """Return the key part of `address` as far as it is known without asking anybody, None where it is
@@ -57,19 +60,38 @@ class Added:
     def part(self, address: Address) -> Part:
         """Return the key part of `address`: what it is called, and the digest of its content. Raises
         FetchError, HostError."""
-        if isinstance(address, HttpAddress):
-            return address.name, self._remotes.file_digest(address)
+        with self._turn(address):
+            if isinstance(address, HttpAddress):
+                return address.name, self._remotes.file_digest(address)
+            return address.name, self._git_digest(address)
+
+    def fetch(self, address: Address) -> None:
+        """Fetch what `source` will put in its place. It takes as long as that takes. Raises FetchError,
+        HostError.
+        """
+        with self._turn(address):
+            if isinstance(address, HttpAddress):
+                self._remotes.file(address)
+            else:
+                self._tree(address, self._remotes.commit(address))
+
+    def _turn(self, address: Address) -> RLock:
+        """Of two stages that want the same, one gets it."""
+        with self._lock:
+            return self._turns.setdefault(address, RLock())
+
+    def _git_digest(self, address: GitAddress) -> str:
         commit = self._remotes.commit(address)
         key = _memo_key(address, commit)
         known = self._store.memo.get("git", key)
         if known is not None:
-            return address.name, known.decode()
+            return known.decode()
         from builder.fingerprint import FileDigests, fingerprint
 
         tree = self._tree(address, commit)
         digest = self._remember(fingerprint(tree, tree.select("."), FileDigests(tree), owners=False))
         self._store.memo.put("git", key, digest.encode())
-        return address.name, digest
+        return digest
 
     def source(self, address: Address, step: CopyStep, staging: Staging, number: int) -> Source:
         """Return what `step` takes from `address`: fetched, and put below `staging` where it is a file.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
 from builder.remotes.address import GitAddress, HttpAddress, is_commit
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from io import FileIO
 
     from builder.events import Emit
+    from builder.parallel import Cancellation
     from builder.remotes.git_checkout import Checkout, Checkouts
     from builder.remotes.git_command import Secrets
     from builder.remotes.git_repository import Commit, Repositories
@@ -47,7 +49,7 @@ class Fetched:
 
 
 class Remotes:
-    """Fetches for one build. Close it when done."""
+    """Fetches for one build, whose stages may ask at the same time. Close it when done."""
 
     def __init__(
         self,
@@ -66,12 +68,23 @@ class Remotes:
         self._files: Downloads | None = None
         self._git: tuple[Repositories, Checkouts] | None = None
         self._found: dict[tuple[Kind, str], Fetched] = {}
+        self._cancellation: Cancellation | None = None
+        self._lock = Lock()
 
-    def give(self, secrets: Secrets, agent: str = "") -> None:
-        """Take the build's secrets, and the socket of an ssh agent, "" for that of the environment.
-        Before anything is fetched.
+    def give(
+        self,
+        secrets: Secrets,
+        agent: str = "",
+        *,
+        emit: Emit | None = None,
+        cancellation: Cancellation | None = None,
+    ) -> None:
+        """Take what a build has: its secrets, the socket of an ssh agent ("" for that of the environment),
+        where events go, and what ends it. Before anything is fetched.
         """
         self._secrets = secrets
+        self._emit = emit or self._emit
+        self._cancellation = cancellation
         if agent:
             self._environ = {**self._environ, "SSH_AUTH_SOCK": agent}
 
@@ -157,24 +170,30 @@ class Remotes:
         self._found[fetched.kind, fetched.reference] = fetched
 
     def _downloads(self) -> Downloads:
-        if self._files is None:
-            from builder.remotes.http import Downloads
+        with self._lock:
+            if self._files is None:
+                from builder.remotes.http import Downloads
 
-            self._files = Downloads(
-                self._store, self._emit, environ=self._environ, authorization=self._authorization
-            )
-        return self._files
+                self._files = Downloads(
+                    self._store,
+                    self._emit,
+                    environ=self._environ,
+                    authorization=self._authorization,
+                    cancellation=self._cancellation,
+                )
+            return self._files
 
     def _repositories(self) -> tuple[Repositories, Checkouts]:
-        if self._git is None:
-            from builder.remotes.git_checkout import Checkouts
-            from builder.remotes.git_command import Git
-            from builder.remotes.git_repository import Repositories
+        with self._lock:
+            if self._git is None:
+                from builder.remotes.git_checkout import Checkouts
+                from builder.remotes.git_command import Git
+                from builder.remotes.git_repository import Repositories
 
-            git = Git(self._environ)
-            repositories = Repositories(self._store, self._emit, git, self._secrets)
-            self._git = (repositories, Checkouts(repositories, git))
-        return self._git
+                git = Git(self._environ, self._cancellation)
+                repositories = Repositories(self._store, self._emit, git, self._secrets)
+                self._git = (repositories, Checkouts(repositories, git))
+            return self._git
 
     def _authorization(self, host: str) -> str | None:
         """BuildKit's secrets for a host: HTTP_AUTH_HEADER_host, HTTP_AUTH_TOKEN_host."""

@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from builder.errors import FetchError, HostError
+from builder.remotes.http import ending
 
 if TYPE_CHECKING:
+    from builder.parallel import Cancellation
     from builder.remotes.address import GitAddress
 
 Secrets = Callable[[str], "bytes | None"]
@@ -101,7 +103,11 @@ ANONYMOUS = Login()
 class Git:
     """Runs git. Raises HostError at the first call if there is none."""
 
-    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self, environ: Mapping[str, str] = os.environ, cancellation: Cancellation | None = None
+    ) -> None:
+        """`cancellation` ends a git that runs."""
+        self._cancellation = cancellation
         self._environ = {name: environ[name] for name in _PASSED if environ.get(name)}
         self._environ |= {
             "LC_ALL": "C",
@@ -139,19 +145,27 @@ class Git:
             environment["GIT_WORK_TREE"] = work_tree
         if index:
             environment["GIT_INDEX_FILE"] = index
-        done = subprocess.run(
+        process = subprocess.Popen(
             [self._find(), *_options((*_SETTINGS, *login.settings)), *arguments],
             cwd=work_tree or directory,
             env=environment,
-            input=feed,
-            capture_output=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             umask=0o022,
             # Whatever ends us ends git: what it fetches for nobody would go on.
             preexec_fn=lambda: linux.prctl(linux.PR_SET_PDEATHSIG, 9) and None,
         )
-        if done.returncode != 0:
-            raise GitFailed(done.stderr.decode("utf-8", "replace").strip())
-        return done.stdout
+        with process:
+            try:
+                with ending(self._cancellation, process.kill):
+                    out, told = process.communicate(feed)
+            except BaseException:
+                process.kill()
+                raise
+        if process.returncode != 0:
+            raise GitFailed(told.decode("utf-8", "replace").strip())
+        return out
 
     def _find(self) -> str:
         if not self._program:

@@ -16,8 +16,10 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from threading import Event, Lock
 from typing import TYPE_CHECKING
 
 from builder.errors import FetchError
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 
     from builder.bases.transfers import Transfers
     from builder.events import Emit
+    from builder.parallel import Cancellation
     from builder.remotes.address import HttpAddress
     from cache.blobs import BlobWriter
     from cache.registry.transport import Response, UrllibTransport
@@ -79,8 +82,12 @@ class Downloads:
         environ: Mapping[str, str] = os.environ,
         policy: RetryPolicy = RetryPolicy(),  # noqa: B008 - it is frozen
         authorization: Authorization | None = None,
+        cancellation: Cancellation | None = None,
     ) -> None:
+        """`cancellation` ends a download that is under way."""
         self._store = store
+        self._cancellation = cancellation
+        self._lock = Lock()
         self._emit = emit
         self._environ = environ
         self._policy = policy
@@ -192,7 +199,7 @@ class Downloads:
                     code="fetch/unreachable",
                     hint="with ADD --checksum a file that is in the store already is found without a network",
                 )
-            time.sleep(pause)
+            self._wait(pause)
 
     def _attempt(
         self, address: HttpAddress, known: Download | None, body: _Body, transfers: Transfers
@@ -204,12 +211,18 @@ class Downloads:
             body.begin(response)
             name = f"http {address.shown}"
             transfers.start(name, address.shown, body.total, lambda: body.size)
-            for chunk in response.chunks():
-                body.write(chunk)
-                transfers.poll()
+            with ending(self._cancellation, response.abort):
+                for chunk in response.chunks():
+                    body.write(chunk)
+                    transfers.poll()
             body.check_end()
             transfers.finish(name)
         return None
+
+    def _wait(self, seconds: float) -> None:
+        over = Event()
+        with ending(self._cancellation, over.set):
+            over.wait(seconds)
 
     def _follow(self, address: HttpAddress, headers: Mapping[str, str]) -> Response:
         """Send the request, and follow redirects. Raises _Again, TransportFailure, FetchError."""
@@ -247,22 +260,31 @@ class Downloads:
         response.close()
         if status in TRANSIENT:
             raise _Again(f"the server answers with status {status}", again)
-        reason = {
-            401: "it wants credentials",
-            403: "it is not for us",
-            404: "it is not there",
-            410: "it is gone",
-        }
-        told = reason.get(status, "it is no file")
+        told = _REFUSALS.get(status, "it is no file")
         raise FetchError(f"cannot fetch {address.shown}: {told} (status {status})", code="fetch/status")
 
     def _transport(self) -> UrllibTransport:
-        if self._opened is None:
-            from builder.version import VERSION
-            from cache.registry.transport import UrllibTransport
+        with self._lock:
+            if self._opened is None:
+                from builder.version import VERSION
+                from cache.registry.transport import UrllibTransport
 
-            self._opened = UrllibTransport(user_agent=f"pybuild/{VERSION}", environ=self._environ)
-        return self._opened
+                self._opened = UrllibTransport(user_agent=f"pybuild/{VERSION}", environ=self._environ)
+            return self._opened
+
+
+@contextmanager
+def ending(cancellation: Cancellation | None, end: Callable[[], None]) -> Iterator[None]:
+    """Have `end` called if the build is to end while this is entered. Raises Cancelled then, whatever came of
+    what was ended."""
+    if cancellation is None:
+        yield
+        return
+    try:
+        with cancellation.ending(end):
+            yield
+    finally:
+        cancellation.check()
 
 
 class _Body:

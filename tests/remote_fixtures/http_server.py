@@ -42,6 +42,9 @@ class HttpServer:
     def __init__(self) -> None:
         self.pages: dict[str, Page] = {}
         self.seen: list[Seen] = []
+        self.changes: list[Callable[[], None]] = []
+        """Done one after the other, each after a request."""
+        self.always_cut = 0
         handler = type("Handler", (_Handler,), {"owner": self})
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02})
@@ -84,6 +87,13 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.owner.seen.append(Seen("GET", self.path, dict(self.headers)))
         page = self.owner.pages.get(self.path)
+        try:
+            self._page(page)
+        finally:
+            if self.owner.changes:
+                self.owner.changes.pop(0)()
+
+    def _page(self, page: Page | None) -> None:
         if page is None:
             self._answer(404)
         elif page.user and self.headers.get("Authorization") != page.user:
@@ -123,11 +133,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(page.body) - start))
         self.end_headers()
         cut, page.cut = page.cut, None
+        cut = self.owner.always_cut or cut
         if cut is not None:
             self.wfile.write(page.body[start:cut])
             self.close_connection = True
             return
         self.wfile.write(page.body[start:])
-
-
-Handler = Callable[..., http.server.BaseHTTPRequestHandler]
