@@ -121,8 +121,13 @@ class Build:
         self._cache = StepCache(store, emit, epoch=settings.epoch, no_cache=settings.no_cache)
         secrets = Secrets(settings.secrets)
         agent = next((source.agent for source in settings.ssh if source.id == "default"), "")
-        self._remotes.give(lambda name: secrets.get(name, required=False), agent)
         self._cancellation = Cancellation()
+        self._remotes.give(
+            lambda name: secrets.get(name, required=False),
+            agent,
+            emit=self._emit,
+            cancellation=self._cancellation,
+        )
         self._around = Surroundings(
             store,
             self._emit,

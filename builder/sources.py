@@ -6,6 +6,7 @@ import json
 import os
 import re
 import stat
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from builder.errors import PlanError, UsageError
@@ -46,6 +47,7 @@ class Sources:
         self._store = store
         self._remotes = remotes
         self._added: Added | None = None
+        self._adding = Lock()
         self._origin = origin
         self._directory = context
         self._recipe = recipe
@@ -165,6 +167,20 @@ class Sources:
         ]
         return (*parts, *((f"<<{name}", _document_digest(data)) for name, data in step.documents))
 
+    def asks(self, step: CopyStep) -> bool:
+        """Return whether it takes a question to somebody elsewhere to know what `step` copies."""
+        return any(self.added.known_part(address) is None for _, address in step.remote)
+
+    def fetch(self, step: CopyStep, *, content: bool) -> None:
+        """Have what `step` takes from elsewhere at hand: what it is, with `content` all of it. Other stages
+        go on meanwhile: nothing else here is touched. Raises FetchError, HostError.
+        """
+        for _, address in step.remote:
+            if content:
+                self.added.fetch(address)
+            else:
+                self.added.part(address)
+
     def remote_part(self, address: Address) -> Part:
         """Return the key part of something elsewhere, fetched as far as that takes it. Raises FetchError."""
         return self.added.part(address)
@@ -172,13 +188,14 @@ class Sources:
     @property
     def added(self) -> Added:
         """What ADD takes from elsewhere."""
-        if self._added is None:
-            from builder.remotes.added import Added
-            from builder.remotes.fetching import Remotes
+        with self._adding:
+            if self._added is None:
+                from builder.remotes.added import Added
+                from builder.remotes.fetching import Remotes
 
-            remotes = self._remotes or Remotes(self._store, lambda event: None)
-            self._added = Added(self._store, remotes, self._remember)
-        return self._added
+                remotes = self._remotes or Remotes(self._store, lambda event: None)
+                self._added = Added(self._store, remotes, self._remember)
+            return self._added
 
     def select(self, step: CopyStep, chain_id: ChainID | None, staging: Staging) -> list[Source]:
         """Return what `step` reads, source by source. Archives that ADD unpacks are unpacked below

@@ -132,6 +132,10 @@ class StageRun:
                     HistoryEntry(step.created_by, self._time(self._newest), empty_layer=True)
                 )
                 continue
+            if not run and isinstance(step, CopyStep) and self._sources.asks(step):
+                # Who asks somebody elsewhere has to wait, and the other stages need not.
+                self._left.appendleft(step)
+                return False
             self._number += 1
             line = self._begin(step)
             if self._told(step, line, partial(self._find, step, line)):
@@ -168,6 +172,8 @@ class StageRun:
 
     def _find(self, step: LayerStep | TestStep, line: StepLine) -> bool:
         """Return whether the step hits. If it does not, it is open, to be made."""
+        if isinstance(step, CopyStep):
+            self._sources.fetch(step, content=False)
         with self._around.reading:
             key, work = self._prepare(step, line)
         anew = isinstance(step, PackagesStep) and self._around.packages_anew and step.pins is None
@@ -342,6 +348,7 @@ class StageRun:
         from cache.ownership import write_table
 
         mode = parse_chmod(step.chmod) if step.chmod else None
+        self._sources.fetch(step, content=True)
         with self._around.reading:
             sources = self._sources.select(step, tree_id, staging)
         with self._writable(staging, alone=step.link) as root_fd:
