@@ -1,7 +1,8 @@
 """Directories and names inside of a root filesystem: found through its symbolic links, made where missing.
 
 openat2(2) with RESOLVE_IN_ROOT keeps every symbolic link inside of the root. What is missing is made as
-BuildKit makes it: with a mode of 0755, also where a dangling symbolic link leads to.
+BuildKit makes it: with a mode of 0755, also where a dangling symbolic link leads to; in a directory with
+setgid, with that bit, and with the group of that directory unless an owner is asked for.
 """
 
 from __future__ import annotations
@@ -16,14 +17,17 @@ from cache import ownership
 
 _MAX_LINKS = 40
 
+Owner = tuple[int, int] | None
+"""uid and gid of what is made; None: root's, of the group that it has by itself."""
 
-def make_directory(root_fd: int, path: str, owner: tuple[int, int]) -> None:
-    """Create `path` and its missing parents, 0755 and owned by `owner`, inside of `root_fd`."""
+
+def make_directory(root_fd: int, path: str, owner: Owner) -> None:
+    """Create `path` and its missing parents, owned by `owner`, inside of `root_fd`."""
     os.close(open_directory(root_fd, path, owner))
 
 
-def open_directory(root_fd: int, path: str, owner: tuple[int, int], source: str | None = None) -> int:
-    """Open the directory `path` inside of the root; make what is missing, 0755 and owned by `owner`.
+def open_directory(root_fd: int, path: str, owner: Owner, source: str | None = None) -> int:
+    """Open the directory `path` inside of the root; make what is missing, owned by `owner`.
 
     `source`: the directory that is to be copied there, for the message. Raises PlanError where a file is in
     the way.
@@ -61,7 +65,7 @@ def open_directory(root_fd: int, path: str, owner: tuple[int, int], source: str 
     return fd
 
 
-def destination(root_fd: int, path: str, owner: tuple[int, int]) -> tuple[int, str]:
+def destination(root_fd: int, path: str, owner: Owner) -> tuple[int, str]:
     """Return an open directory, and the name in it that writing to the file `path` means.
 
     A symbolic link at `path` leads to the file that it names, be it there or not; where it leads to a
@@ -100,14 +104,18 @@ def _open_in_root(root_fd: int, path: str) -> int:
     return linux.openat2(root_fd, path, os.O_RDONLY | os.O_DIRECTORY, resolve=linux.RESOLVE_IN_ROOT)
 
 
-def _make_directory(fd: int, name: str, owner: tuple[int, int]) -> str | None:
+def _make_directory(fd: int, name: str, owner: Owner) -> str | None:
     """Make the directory; return the target of the symbolic link that stands there instead."""
     try:
         os.mkdir(name, 0o755, dir_fd=fd)
     except FileExistsError:
         return os.readlink(name, dir_fd=fd)
+    above = os.fstat(fd)
+    inherited = above.st_mode & stat.S_ISGID
+    if owner is None:
+        owner = 0, ownership.recorded(fd, above)[1] if inherited else 0
     ownership.give(name, *owner, directory=fd)
-    os.chmod(name, 0o755, dir_fd=fd)  # whatever the umask is
+    os.chmod(name, 0o755 | inherited, dir_fd=fd)  # whatever the umask is
     return None
 
 

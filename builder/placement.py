@@ -28,7 +28,7 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 @dataclass(frozen=True, slots=True)
 class Placement:
     """Where and how to copy. `dest` is absolute. `owner` is of everything that is made; with None, what is
-    copied has the owner that its source says, and missing parents are 0:0. `mode` makes permission bits of
+    copied has the owner that its source says, and missing parents are root's. `mode` makes permission bits of
     the source's st_mode, None keeps them.
     """
 
@@ -77,7 +77,6 @@ class _Target:
     def __init__(self, root_fd: int, placement: Placement) -> None:
         self.root_fd = root_fd
         self.placement = placement
-        self.parent_owner = placement.owner or (0, 0)
         self.owners: dict[bytes, tuple[int, int]] = {}
         self.tree: Tree
         self._owner_of_source: tuple[int, int] | None = None
@@ -126,7 +125,7 @@ class _Target:
             out = self._create(fd, name)
             try:
                 _write_all(out, data)
-                ownership.give(out, *self.parent_owner)
+                ownership.give(out, *(self.placement.owner or (0, 0)))
                 os.fchmod(out, self.placement.mode(0o644) if self.placement.mode else 0o644)
             finally:
                 os.close(out)
@@ -165,14 +164,14 @@ class _Target:
     def _into(self, source: str | None = None) -> int:
         """Return the open directory `dest`, made if it is missing. It stays open until `close`."""
         if self._directory < 0:
-            self._directory = open_directory(self.root_fd, self.placement.dest, self.parent_owner, source)
+            self._directory = open_directory(self.root_fd, self.placement.dest, self.placement.owner, source)
         return self._directory
 
     def _place_of(self, base: str) -> tuple[int, str]:
         """Return where a file called `base` goes: an open directory, to be released, and its name there."""
         if self.placement.into_directory:
             return self._into(), base
-        fd, name = destination(self.root_fd, self.placement.dest, self.parent_owner)
+        fd, name = destination(self.root_fd, self.placement.dest, self.placement.owner)
         if not is_directory(fd, name):
             return fd, name
         os.close(fd)

@@ -109,6 +109,20 @@ def test_chown_and_chmod(copying: Copying) -> None:
     )
 
 
+def test_what_is_made_in_a_directory_with_setgid_has_it_too(copying: Copying) -> None:
+    """The kernel sees to it, and BuildKit leaves it there: the group too, unless an owner is asked for."""
+    os.mkdir(f"{copying.root}/shared")
+    os.chown(f"{copying.root}/shared", 5, 50)
+    os.chmod(f"{copying.root}/shared", 0o2775)
+    copying.write("f", "x")
+    copying.copy("COPY f /shared/plain/deep/")
+    copying.copy("COPY --chown=7:8 f /shared/owned/")
+    found = copying.files("shared/")
+    assert found["shared/plain"] == found["shared/plain/deep"] == "dir 2755 0:50"
+    assert found["shared/plain/deep/f"] == "'x' 644"
+    assert (found["shared/owned"], found["shared/owned/f"]) == ("dir 2755 7:8", "'x' 644 7:8")
+
+
 def test_what_the_context_s_files_belong_to_is_forgotten_and_a_stage_s_is_kept(copying: Copying) -> None:
     copying.write("d/f", "x")
     os.chown(f"{copying.context}/d/f", 5, 6)
