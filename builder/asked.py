@@ -1,6 +1,6 @@
 """What the command line, or the configuration, asks for every command that is run: --network, --allow,
 --add-host,
---ulimit, --shm-size; spelt as docker and podman spell them.
+--ulimit, --shm-size, --security-opt; spelt as docker and podman spell them.
 """
 
 from __future__ import annotations
@@ -53,6 +53,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     _several(parser, "--add-host", "NAME:ADDRESS", "a line in the /etc/hosts of RUN")
     _several(parser, "--ulimit", "NAME=SOFT[:HARD]", "a limit of RUN, such as nofile=1024")
     parser.add_argument("--shm-size", metavar="SIZE", help="of RUN's /dev/shm (default: 64MiB)")
+    _several(
+        parser, "--security-opt", "OPTION", "no-new-privileges: setuid programs, as sudo, gain RUN nothing"
+    )
     _several(parser, "--allow", "ENTITLEMENT", "let recipes have security.insecure: every privilege")
 
 
@@ -69,15 +72,21 @@ def asked(args: argparse.Namespace, config: Config) -> Asked:
         extra_hosts=tuple(map(extra_host, (*config.add_hosts, *args.add_host))),
         rlimits=_last_ones(map(ulimit, (*config.ulimits, *args.ulimit))),
         shm_size=shm_size(size) if size else None,
+        no_new_privileges=no_new_privileges(args.security_opt, config.no_new_privileges),
     )
 
 
 def with_asked(request: ExecRequest, step: ExecStep | TestStep | PackagesStep) -> ExecRequest:
     """Return `request` with what was asked for."""
-    if not (step.extra_hosts or step.rlimits or step.shm_size is not None):
+    if not (step.extra_hosts or step.rlimits or step.shm_size is not None or step.no_new_privileges):
         return request
-    size = request.shm_size if step.shm_size is None else step.shm_size
-    return replace(request, extra_hosts=step.extra_hosts, rlimits=step.rlimits, shm_size=size)
+    return replace(
+        request,
+        extra_hosts=step.extra_hosts,
+        rlimits=step.rlimits,
+        shm_size=request.shm_size if step.shm_size is None else step.shm_size,
+        no_new_privileges=step.no_new_privileges,
+    )
 
 
 def _entitlements(given: Iterable[str]) -> tuple[str, ...]:
@@ -91,6 +100,22 @@ def _entitlements(given: Iterable[str]) -> tuple[str, ...]:
             hint=nearest(name, ENTITLEMENTS) or f"known are {' and '.join(ENTITLEMENTS)}",
         )
     return tuple(sorted(names))
+
+
+def no_new_privileges(given: Iterable[str], configured: bool = False) -> bool:
+    """Return whether --security-opt says so: no-new-privileges, with =true or =false behind it or not.
+    Raises UsageError.
+    """
+    wanted = configured
+    for text in given:
+        # docker takes a colon, too.
+        name, _, value = text.replace(":", "=", 1).partition("=")
+        if name != "no-new-privileges" or value not in ("", "true", "false"):
+            raise UsageError(
+                f"--security-opt {text!r} is not known", code="usage/value", hint="write no-new-privileges"
+            )
+        wanted = value != "false"
+    return wanted
 
 
 def extra_host(text: str) -> tuple[str, str]:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from builder.direct import looked_at
 from builder.errors import HostError, PlanError
 from builder.events import BuildFinished, BuildStarted, Emit, Notice
+from builder.limits import Limits
 from builder.parallel import Cancellation, Stages, in_turn
 from builder.plan import PlanOptions, near_stage, plan, settle
 from builder.recipes import RecipeLoader, refuse_cycle
@@ -66,6 +67,7 @@ class Settings:
     ssh: tuple[SshSource, ...] = ()
     lock: Mode = "used"
     packages_anew: bool = False
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +144,7 @@ class Build:
             settings.packages_anew,
             self._cancellation,
             threading.RLock(),
+            settings.limits,
         )
         self._stages: dict[tuple[str, int, Platform], StageResult] = {}
         self._images: dict[tuple[ImageBase, str], StageResult] = {}

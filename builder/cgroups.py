@@ -45,16 +45,15 @@ class Group(NamedTuple):
             _write(fd, "cgroup.procs", "0")
 
     def reached(self) -> str:
-        """Return which limit the step ran into, in words; "" if none."""
-        for name, file, key, words in (
-            ("memory", "memory.events", "oom_kill", "the limit of memory killed it"),
-            ("pids", "pids.events", "max", "it reached the limit of processes"),
-        ):
+        """Return which limit the step ran into: memory, where something in it was killed, or pids; "" if
+        none.
+        """
+        for name, file, key in (("memory", "memory.events", "oom_kill"), ("pids", "pids.events", "max")):
             if name in self.fds:
                 fd, version = self.fds[name]
                 file = "memory.oom_control" if name == "memory" and version == 1 else file
                 if _count(fd, file, key):
-                    return words
+                    return name
         return ""
 
 

@@ -71,6 +71,11 @@ class Config:
     add_hosts: tuple[str, ...] = ()
     ulimits: tuple[str, ...] = ()
     shm_size: str | None = None
+    no_new_privileges: bool = False
+    memory: str | None = None
+    cpus: str | None = None
+    pids: str | None = None
+    timeout: str | None = None
     outputs: tuple[str, ...] = ()
     compression: str | None = None
     compression_level: int | None = None

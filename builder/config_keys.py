@@ -79,6 +79,12 @@ def _text(value: Any, directory: str) -> str:
     return str(value)
 
 
+def _number(value: Any, directory: str) -> str:
+    if type(value) not in (int, float):
+        raise ValueError
+    return str(value)
+
+
 def _context(value: Any, directory: str) -> str:
     from builder.namedcontexts import at_directory
 
@@ -147,6 +153,12 @@ KEYS = (
     Key(("ulimits",), _LIST, "Limits of commands, each as for `--ulimit`.", _strings),
     Key(("shm-size",), "a string", "The size of commands' /dev/shm, as `--shm-size`.", _exactly(str)),
     Key(
+        ("no-new-privileges",),
+        _BOOL,
+        "Whether setuid programs gain commands nothing, as `--security-opt no-new-privileges`.",
+        _exactly(bool),
+    ),
+    Key(
         ("outputs",),
         _LIST,
         "What is written if the command line asks for no output; each as for `--output`.",
@@ -161,6 +173,20 @@ KEYS = (
     Key(
         ("compression-level",), "a number from 0 on", "The level of that compression.", _exactly(int, least=0)
     ),
+    Key(("limits", "memory"), "a string", "The memory that a command may use, as `--memory`.", _exactly(str)),
+    Key(
+        ("limits", "cpus"),
+        "a number",
+        "The processors that a command may use, as `--cpus`.",
+        _number,
+    ),
+    Key(
+        ("limits", "pids"),
+        "a whole number from 1 on",
+        "The processes and threads that a command may have, as `--pids-limit`.",
+        lambda value, directory: str(_exactly(int, least=1)(value, directory)),
+    ),
+    Key(("limits", "timeout"), "a string", "How long a build may take, as `--timeout`.", _exactly(str)),
     Key(
         ("build-args", "*"),
         "a string or a number",

@@ -9,9 +9,11 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from builder.asked import extra_host, shm_size, ulimit
+from builder.asked import extra_host, no_new_privileges, shm_size, ulimit
 from builder.asked import size as parse_size
 from builder.errors import UsageError
+from builder.limits import add_options as add_limits
+from builder.limits import limits
 from builder.scope import DEFAULT_PATH
 
 if TYPE_CHECKING:
@@ -48,6 +50,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     _several(parser, "--ulimit", metavar="NAME=SOFT[:HARD]", help="a limit, such as nofile=1024")
     parser.add_argument("--shm-size", metavar="SIZE", help="of /dev/shm (default: 64MiB)")
+    add_limits(parser, of="it", timeout="kill it if it runs longer: 90s, 5m; without a unit, seconds")
+    _several(
+        parser, "--security-opt", metavar="OPTION", help="no-new-privileges: setuid programs gain nothing"
+    )
     parser.add_argument("--init", action="store_true", help="accepted: there always is an init that reaps")
 
 
@@ -61,6 +67,7 @@ def request(
     """Return what the options ask for. Raises UsageError."""
     from builder.executor import ExecRequest
 
+    limited = limits(args)
     return ExecRequest(
         argv=container.command,
         lower=lower,
@@ -78,6 +85,11 @@ def request(
         capabilities=_capabilities(args),
         rlimits=tuple(map(ulimit, args.ulimit)),
         shm_size=shm_size(args.shm_size) if args.shm_size else _SHM_SIZE,
+        no_new_privileges=no_new_privileges(args.security_opt),
+        memory=limited.memory,
+        cpus=limited.cpus,
+        pids=limited.pids,
+        timeout=limited.timeout,
     )
 
 

@@ -45,7 +45,9 @@ class PlanError(BuildError):
 
 
 class StepFailed(BuildError):
-    """A step's command or a test ended with a code other than 0: `status` (128 + n for signal n)."""
+    """A step's command or a test ended with a code other than 0: `status` (128 + n for signal n). `limit`
+    is what it ran into: memory, pids or timeout, "" for nothing.
+    """
 
     code = "step/failed"
     exit_code = 1
@@ -58,9 +60,11 @@ class StepFailed(BuildError):
         hint: str | None = None,
         span: Span | None = None,
         code: str | None = None,
+        limit: str = "",
     ) -> None:
         super().__init__(message, hint=hint, span=span, code=code)
         self.status = status
+        self.limit = limit
 
 
 class BaseError(BuildError):

@@ -66,7 +66,7 @@ class StepOutput:
 @dataclass(frozen=True, slots=True)
 class StepFinished:
     """A step ended. `reason` says why it hit or missed; `seconds` is its wall time; `size` its layer's
-    bytes as a tar."""
+    bytes as a tar. `limit`: which one it ran into if it failed: memory, pids or timeout."""
 
     step: int
     outcome: Outcome
@@ -77,6 +77,7 @@ class StepFinished:
     chain_id: str = ""
     size: int = 0
     status: int = 0
+    limit: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 
 from builder.errors import StepFailed
 from builder.overlay import Overlay
+from cache.oci.platform import Platform
 
 Stream = Literal["stdout", "stderr"]
 
@@ -78,6 +79,8 @@ class ExecRequest:
     rlimits: (name as setrlimit(2) has it, such as "nofile"; soft; hard; -1 for no limit).
     shm_size: of /dev/shm, in bytes. timeout: seconds until the command is killed, None for never.
     memory: bytes, cpus: how many, pids: how many processes and threads; None for no limit of its own.
+    platform: what its programs are for, None for this machine; the executor emulates it, and sets `emulator`
+    for that: name, magic and mask of a handler (builder/emulation.py), and the open program.
 
     What can hold secrets (env, stdin, the data of mounts) is not in its repr.
     """
@@ -107,18 +110,20 @@ class ExecRequest:
     memory: int | None = None
     cpus: float | None = None
     pids: int | None = None
+    platform: Platform | None = None
+    emulator: tuple[str, bytes, bytes, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ExecResult:
     """How a command ended: its exit code, or 128 + n for signal n; wall seconds; whether its timeout
-    killed it; which other limit it ran into, in words, "" for none.
+    killed it; which other limit something in it ran into, whatever became of that.
     """
 
     status: int
     seconds: float
     timed_out: bool = False
-    limit: str = ""
+    limit: Literal["", "memory", "pids"] = ""
 
 
 class Running(Protocol):

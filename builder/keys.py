@@ -7,8 +7,10 @@ out where it would say nothing: so their like without it keep their keys.
 
 Of what the command line asks for every command, ulimits, the size of /dev/shm and the names of --add-host are
 in its key, and the addresses are not: as in BuildKit's ExecOp (solver/llbsolver/ops/exec.go, CacheMap), for a
-mirror that moves is no other mirror. Of mounts there are the options; of a bind mount, and of what a cache
-mount begins with, the digest; never the value of a secret, nor what a cache holds, nor how it is shared.
+mirror that moves is no other mirror. Limits of memory, processors, processes and time are in none: what a
+command makes within them is what it makes without, and of one that they ended there is no record. Of mounts
+there are the options; of a bind mount, and of what a cache mount begins with, the digest; never the value of
+a secret, nor what a cache holds, nor how it is shared.
 """
 
 from __future__ import annotations
@@ -140,6 +142,8 @@ def _asked(step: ExecStep | TestStep | PackagesStep) -> tuple[Part, ...]:
     parts += [(f"--ulimit {name}", f"{soft}:{hard}") for name, soft, hard in sorted(step.rlimits)]
     if step.shm_size is not None:
         parts.append(("--shm-size", str(step.shm_size)))
+    if step.no_new_privileges:
+        parts.append(("--security-opt", "no-new-privileges"))
     return tuple(parts)
 
 

@@ -95,9 +95,10 @@ def serve(fd: int) -> NoReturn:
     """Be the launcher: fork a sandbox for each request until the builder is gone."""
     import signal
 
-    from builder import capabilities, linux, seccomp
+    from builder import capabilities, inherited, linux, seccomp
     from cache import idmap
 
+    inherited.settle()
     if idmap.confined():
         _enter_pid_namespace()
     if idmap.single():

@@ -54,6 +54,7 @@ PR_SET_KEEPCAPS = 8
 PR_SET_NAME = 15
 PR_CAPBSET_READ = 23
 PR_CAPBSET_DROP = 24
+PR_SET_SECUREBITS = 28
 PR_SET_NO_NEW_PRIVS = 38
 PR_CAP_AMBIENT = 47
 PR_CAP_AMBIENT_CLEAR_ALL = 4
@@ -88,6 +89,7 @@ _NUMBERS = {
         "capset": 126,
         "keyctl": 250,
         "mount": 165,
+        "personality": 135,
         "pivot_root": 155,
         "prctl": 157,
         "seccomp": 317,
@@ -105,6 +107,7 @@ _NUMBERS = {
         "capset": 91,
         "keyctl": 219,
         "mount": 40,
+        "personality": 92,
         "pivot_root": 41,
         "prctl": 167,
         "seccomp": 277,
@@ -272,6 +275,11 @@ def syncfs(fd: int) -> None:
 def prctl(option: int, value: _Argument = 0) -> int:
     """prctl(2)."""
     return _call("prctl", option, value)
+
+
+def personality(persona: int) -> None:
+    """personality(2): set it."""
+    _call("personality", persona)
 
 
 def capset(effective: int, permitted: int, inheritable: int) -> None:

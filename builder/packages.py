@@ -57,6 +57,7 @@ def packages(state: StageState, instruction: ast.Packages) -> None:
             extra_hosts=asked.extra_hosts,
             rlimits=asked.rlimits,
             shm_size=asked.shm_size,
+            no_new_privileges=asked.no_new_privileges,
         )
     )
 

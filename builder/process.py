@@ -9,13 +9,12 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
-import resource
 import signal
 import stat
 import termios
 from typing import TYPE_CHECKING, NoReturn
 
-from builder import capabilities, linux, reports, seccomp
+from builder import binfmt, capabilities, inherited, linux, reports, seccomp
 from builder.errors import StepFailed
 from builder.users import Identity, identify, read
 from cache import idmap
@@ -52,14 +51,19 @@ def become(
     ):  # the interpreter ignores them, and a program would inherit that
         signal.signal(number, signal.SIG_DFL)
     os.umask(0o022)
-    _limit(request)
+    inherited.limit(request.rlimits)
     _change_directory(request.workdir)
-    if supervisor is not None and identity[:2] != (0, 0):
+    single = idmap.single()
+    if request.emulator is not None:
+        binfmt.enter(request.emulator, alone=request.network == "none")
+    if single and identity[:2] != (0, 0):
         _map(identity)
     _confine(request)
     if supervisor is not None:
-        if identity[:2] == (0, 0):
-            _be_supervised(supervisor)
+        if not single:
+            _be_supervised(supervisor, single=False)
+        elif identity[:2] == (0, 0):
+            _be_supervised(supervisor, single=True)
         supervisor.close()
     _change_user(identity)
     execute(request.argv, _environment(request, identity))
@@ -71,22 +75,6 @@ def _hand_over(stdio: tuple[int, int, int], uid: int) -> None:
         mode = os.fstat(fd).st_mode
         if uid and idmap.holds(uid, 0) and (stat.S_ISFIFO(mode) or os.isatty(fd)):
             os.fchown(fd, uid, -1)
-
-
-def _limit(request: ExecRequest) -> None:
-    resource.setrlimit(
-        resource.RLIMIT_CORE, (0, 0)
-    )  # a core would be written by the host's handler, secrets in it
-    for name, soft, hard in request.rlimits:
-        number = getattr(resource, f"RLIMIT_{name.upper()}", None)
-        if not isinstance(number, int):
-            raise StepFailed(f"there is no limit named {name}", status=126, code="step/limit")
-        try:
-            resource.setrlimit(number, (soft, hard))
-        except (OSError, ValueError) as error:
-            raise StepFailed(
-                f"cannot set the limit {name} to {soft}:{hard}: {error}", status=126, code="step/limit"
-            ) from None
 
 
 def _change_directory(workdir: str) -> None:
@@ -132,11 +120,11 @@ def _map(identity: Identity) -> None:
     idmap.forget()
 
 
-def _be_supervised(supervisor: socket.socket) -> None:
+def _be_supervised(supervisor: socket.socket, *, single: bool) -> None:
     from builder import listener
-    from builder.supervisor import CALLS, NATIVE
+    from builder.supervisor import CALLS, DEVICES, NATIVE
 
-    fd = listener.install(CALLS, NATIVE)
+    fd = listener.install(CALLS, NATIVE) if single else listener.install(DEVICES, ())
     reports.send_fd(supervisor, fd)
     os.close(fd)
 

@@ -59,6 +59,8 @@ def run(state: StageState, instruction: ast.Run) -> None:
             extra_hosts=state.asked.extra_hosts,
             rlimits=state.asked.rlimits,
             shm_size=state.asked.shm_size,
+            no_new_privileges=state.asked.no_new_privileges,
+            timeout=instruction.timeout,
         )
     )
 
@@ -86,5 +88,7 @@ def test(state: StageState, instruction: ast.Test) -> None:
             extra_hosts=state.asked.extra_hosts,
             rlimits=state.asked.rlimits,
             shm_size=state.asked.shm_size,
+            no_new_privileges=state.asked.no_new_privileges,
+            timeout=instruction.timeout,
         )
     )

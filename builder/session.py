@@ -173,6 +173,7 @@ class Session:
         which is a git commit. Raises UsageError."""
         from builder.build import Settings
         from builder.epoch import find_epoch
+        from builder.limits import limits
         from builder.options import lock_mode, plan_options
         from builder.secrets import parse_secret
         from builder.ssh import parse_ssh
@@ -189,6 +190,7 @@ class Session:
             jobs=args.jobs or self.config.jobs or len(os.sched_getaffinity(0)),
             secrets=tuple(parse_secret(text) for text in args.secret),
             ssh=tuple(parse_ssh(text) for text in args.ssh),
+            limits=limits(args, self.config),
         )
 
     def outputs(self, given: Sequence[str]) -> tuple[OutputSpec, ...]:

@@ -16,6 +16,7 @@ from builder.errors import BuildError, StepFailed
 from builder.events import StageFinished, StageStarted, StepFinished, StepOutput, StepStarted
 from builder.image import HistoryEntry, assemble
 from builder.keys import StepKey, check_key, copy_key, exec_key, packages_key, workdir_key
+from builder.limits import failed, limited
 from builder.sources import EMPTY
 from builder.stepcache import StepLine
 from builder.stepmounts import StepMounts, mounted_parts
@@ -166,8 +167,9 @@ class StageRun:
         except BuildError as error:
             if error.span is None:
                 error.span = step.span
-            status = error.status if isinstance(error, StepFailed) else -1
-            self._around.emit(StepFinished(line.number, "failed", time.monotonic() - started, status=status))
+            status, limit = (error.status, error.limit) if isinstance(error, StepFailed) else (-1, "")
+            seconds = time.monotonic() - started
+            self._around.emit(StepFinished(line.number, "failed", seconds, status=status, limit=limit))
             raise
 
     def _find(self, step: LayerStep | TestStep, line: StepLine) -> bool:
@@ -243,7 +245,7 @@ class StageRun:
             network="none" if step.network == "none" else "host",
             privileged=step.security == "insecure",
         )
-        request = with_asked(request, step)
+        request = limited(with_asked(request, step), self._around.limits, step.timeout)
         if self._around.host_ca:
             from builder.hostca import with_host_ca
 
@@ -279,7 +281,7 @@ class StageRun:
             env=self._with_epoch((*step.proxies, *step.env)),
             network="none" if step.network == "none" else "host",
         )
-        request = with_asked(request, step)
+        request = limited(with_asked(request, step), around.limits)
         if around.host_ca:
             from builder.hostca import with_host_ca
 
@@ -289,6 +291,8 @@ class StageRun:
         with prepared as complete, self._output(line) as output:
             errors = packagerun.Errors(step.manager, output)
             result = run_until_cancelled(around, complete, errors)
+        if result.status and result.limit:
+            raise failed(complete, result, line.keyword, step.text)
         packagerun.remember(around.store, key, packagerun.finish(step, staging, result, errors))
 
     def _prepare_test(self, step: TestStep, line: StepLine) -> tuple[StepKey, Work]:
@@ -300,8 +304,7 @@ class StageRun:
         def work(staging: Staging) -> None:
             if step.suite:
                 with self._output(line) as output:
-                    cancellation = self._around.cancellation
-                    run_suite(step.span.file, step, self._lower(), staging, output, cancellation)
+                    run_suite(step.span.file, step, self._lower(), staging, output, self._around)
             else:
                 self._exec_test(step, line, staging)
 
@@ -323,7 +326,8 @@ class StageRun:
             workdir=step.config.working_dir or "/",
             network="none" if step.network else "host",
         )
-        self._execute(with_asked(request, step), step.script, line, step.name or step.text)
+        request = limited(with_asked(request, step), self._around.limits, step.timeout)
+        self._execute(request, step.script, line, step.name or step.text)
 
     def _execute(self, request: ExecRequest, script: bytes | None, line: StepLine, what: str) -> None:
         if script is not None:
@@ -335,12 +339,7 @@ class StageRun:
         with self._output(line) as output:
             result = run_until_cancelled(self._around, request, output)
         if result.status:
-            noun = "the test" if line.keyword == "TEST" else "the command"
-            raise StepFailed(
-                f"{noun} failed with exit code {result.status}: {what}",
-                status=result.status,
-                code="test/failed" if line.keyword == "TEST" else "step/failed",
-            )
+            raise failed(request, result, line.keyword, what)
 
     def _copy(self, step: CopyStep, tree_id: ChainID | None, staging: Staging) -> None:
         from builder.accounts import resolve_owner

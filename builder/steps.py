@@ -158,6 +158,7 @@ class Asked:
     extra_hosts: tuple[tuple[str, str], ...] = ()
     rlimits: tuple[tuple[str, int, int], ...] = ()
     shm_size: int | None = None
+    no_new_privileges: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,8 +167,9 @@ class ExecStep:
 
     `env` is complete, in order. `proxies` are the predefined proxy arguments: the command sees them, the key
     does not. `script`: a heredoc with a `#!` line, which is mounted and executed. `mounts` are in the order
-    in which they are mounted. `security` is "insecure" or "". `extra_hosts`, `rlimits` and `shm_size` are
-    what the command line asks for, as of builder.executor.ExecRequest.
+    in which they are mounted. `security` is "insecure" or "". `extra_hosts`, `rlimits`, `shm_size`
+    and `no_new_privileges` are what the command line asks for, as of builder.executor.ExecRequest. `timeout`
+    is its own, in nanoseconds.
     """
 
     span: Span
@@ -185,6 +187,8 @@ class ExecStep:
     extra_hosts: tuple[tuple[str, str], ...] = ()
     rlimits: tuple[tuple[str, int, int], ...] = ()
     shm_size: int | None = None
+    no_new_privileges: bool = False
+    timeout: int | None = None
 
     @property
     def trees(self) -> tuple[StageBase | ImageBase | RecipeBase, ...]:
@@ -254,6 +258,7 @@ class PackagesStep:
     extra_hosts: tuple[tuple[str, str], ...] = ()
     rlimits: tuple[tuple[str, int, int], ...] = ()
     shm_size: int | None = None
+    no_new_privileges: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,7 +275,7 @@ class TestStep:
     """TEST: a command, or a testinfra suite, on a throw-away upper. It leaves no layer and no history.
 
     `config` is the image's as of this line. `network` is "none" or ""; it and what follows are what the
-    command line asks for.
+    command line asks for, but for `timeout`, which is its own, in nanoseconds.
     """
 
     span: Span
@@ -284,6 +289,8 @@ class TestStep:
     extra_hosts: tuple[tuple[str, str], ...] = ()
     rlimits: tuple[tuple[str, int, int], ...] = ()
     shm_size: int | None = None
+    no_new_privileges: bool = False
+    timeout: int | None = None
 
 
 LayerStep = ExecStep | CopyStep | WorkdirStep | PackagesStep

@@ -9,6 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from builder.events import Emit
+from builder.limits import Limits
 from builder.steps import PackagesStep
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Surroundings:
     cancellation: Cancellation
     reading: AbstractContextManager[object]
     """Entered while sources are looked at: by one stage at a time."""
+    limits: Limits = Limits()
 
 
 @dataclass(frozen=True, slots=True)

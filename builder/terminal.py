@@ -15,7 +15,7 @@ from builder.errors import UsageError
 if TYPE_CHECKING:
     from types import FrameType
 
-    from builder.executor import ExecRequest, Executor, Running
+    from builder.executor import ExecRequest, ExecResult, Executor, Running
 
 _PASSED_ON = (
     signal.SIGINT,
@@ -27,8 +27,8 @@ _PASSED_ON = (
 )
 
 
-def attach(executor: Executor, request: ExecRequest, *, interactive: bool) -> int:
-    """Run the request's command on our standard streams; return its exit code.
+def attach(executor: Executor, request: ExecRequest, *, interactive: bool) -> ExecResult:
+    """Run the request's command on our standard streams; return how it ended.
 
     With `request.tty` it gets a terminal of its own, and ours is raw meanwhile; with `interactive` our
     standard input reaches it. Signals that would end us reach it instead.
@@ -42,18 +42,18 @@ def attach(executor: Executor, request: ExecRequest, *, interactive: bool) -> in
         sys.stdout.flush()
         running = executor.start(replace(request, stdio=(stdin, 1, 2)), lambda *_: None)
         with _Signals(running, _PASSED_ON):
-            return running.wait().status
+            return running.wait()
     finally:
         if stdin:
             os.close(stdin)
 
 
-def _on_terminal(executor: Executor, request: ExecRequest, *, interactive: bool) -> int:
+def _on_terminal(executor: Executor, request: ExecRequest, *, interactive: bool) -> ExecResult:
     running = executor.start(request, lambda _stream, data: _write_all(1, data))
     with _Signals(running, _PASSED_ON), _RawTerminal(interactive), _WindowSize(running):
         if interactive:
             threading.Thread(target=_type, args=(running,), daemon=True).start()
-        return running.wait().status
+        return running.wait()
 
 
 def _type(running: Running) -> None:

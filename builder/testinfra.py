@@ -62,6 +62,10 @@ class PybuildBackend(base.BaseBackend):  # type: ignore[misc]
             extra_hosts=tuple(map(tuple, spec["hosts"])),
             rlimits=tuple(map(tuple, spec["rlimits"])),
             shm_size=DEFAULT_SHM_SIZE if spec["shm_size"] is None else spec["shm_size"],
+            no_new_privileges=spec["no_new_privileges"],
+            memory=spec["memory"],
+            cpus=spec["cpus"],
+            pids=spec["pids"],
         )
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from builder.executor import Stream
-    from builder.parallel import Cancellation
     from builder.steps import TestStep
+    from builder.surroundings import Surroundings
     from cache.scratch import Staging
 
 VARIABLE = "PYBUILD_TESTINFRA"
@@ -82,12 +82,15 @@ def run_suite(
     lower: tuple[str, ...],
     staging: Staging,
     output: Callable[[Stream, bytes], None],
-    cancellation: Cancellation,
+    around: Surroundings,
 ) -> None:
-    """Run the suite of `step` with pytest; its writes go to `staging`. Raises StepFailed if a test fails,
-    Cancelled if the build ends meanwhile.
+    """Run the suite of `step` with pytest; its writes go to `staging`. Raises StepFailed if a test fails or
+    it takes too long, Cancelled if the build ends meanwhile.
     """
     import subprocess
+    import threading
+
+    from builder.limits import timed_out
 
     _require_testinfra()
     assert step.suite is not None
@@ -102,6 +105,10 @@ def run_suite(
         "hosts": step.extra_hosts,
         "rlimits": step.rlimits,
         "shm_size": step.shm_size,
+        "no_new_privileges": step.no_new_privileges,
+        "memory": around.limits.memory,
+        "cpus": around.limits.cpus,
+        "pids": around.limits.pids,
     }
     plugins = ("-p", "builder.testinfra", "-p", "testinfra.plugin", "-p", "no:cacheprovider")
     # No plugin that happens to be installed, and no configuration of a project that the suite happens to lie
@@ -121,17 +128,25 @@ def run_suite(
         stdin=subprocess.DEVNULL,
         env=environment,
     )
+    timeout = None if step.timeout is None else step.timeout / 1e9
+    timer, late = threading.Timer(timeout or 0, process.kill), False
     try:
         assert process.stdout is not None
-        with cancellation.ending(process.kill):
+        if timeout is not None:
+            timer.start()
+        with around.cancellation.ending(process.kill):
             while data := process.stdout.read1(1 << 16):  # type: ignore[attr-defined]
                 output("stdout", data)
             status = process.wait()
-        cancellation.check()
+        late = timer.finished.is_set()
+        around.cancellation.check()
     finally:
+        timer.cancel()
         if process.poll() is None:
             process.kill()
             process.wait()
+    if late and status:
+        raise timed_out("the suite", timeout, "TEST", path)
     if status == 5:
         raise StepFailed(f"the suite has no test: {path}", status=status, code="test/empty")
     if status:

@@ -142,7 +142,9 @@ class Env(Instruction):
 
 
 class Run(Instruction):
-    """RUN. `network` is default, none or host; `security` is sandbox or insecure; None where not given."""
+    """RUN. `network` is default, none or host; `security` is sandbox or insecure; `timeout` is in
+    nanoseconds; None where not given.
+    """
 
     keyword = "RUN"
 
@@ -150,6 +152,7 @@ class Run(Instruction):
     mounts: tuple[Mount, ...] = ()
     network: str | None = None
     security: str | None = None
+    timeout: int | None = None
 
 
 class Copy(Instruction):
@@ -303,13 +306,16 @@ class Maintainer(Instruction):
 
 
 class Test(Instruction):
-    """TEST: a command, or the path of a testinfra suite (beside the recipe). One of the two is None."""
+    """TEST: a command, or the path of a testinfra suite (beside the recipe). One of the two is None.
+    `timeout` is in nanoseconds.
+    """
 
     keyword = "TEST"
 
     command: Command | None
     testinfra: Word | None = None
     name: Word | None = None
+    timeout: int | None = None
 
 
 class Include(Instruction):

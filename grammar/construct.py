@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 REPEATABLE = frozenset(("--mount", "--exclude", "--include", "--mirror"))
 MANAGERS = ("apt", "apk", "dnf", "pip", "npm")
+_DURATION = "Write a number with its unit: 500ms, 30s, 1m30s, 1h."
 _STAGE_NAME_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-_.")
 
 
@@ -169,6 +170,7 @@ class Constructor:
             tuple([parse_mount(word) for word in line.values("--mount")]),
             line.choice("--network", ("default", "none", "host")),
             line.choice("--security", ("sandbox", "insecure")),
+            _timeout(line.value("--timeout")),
         )
 
     def command(self, children: list[Any]) -> ast.Command:
@@ -289,7 +291,15 @@ class Constructor:
 
     def onbuild(self, children: list[Any]) -> ast.Onbuild:
         line = _Line(children)
-        return ast.Onbuild(line.span, line.text, line.rest[0])
+        trigger: ast.Instruction = line.rest[0]
+        if isinstance(trigger, ast.Run) and trigger.timeout is not None:
+            raise RecipeError(
+                "ONBUILD cannot defer a RUN with --timeout",
+                trigger.span,
+                hint="The image keeps the line for any builder to run, and others have no such flag.",
+                code="recipe/onbuild",
+            )
+        return ast.Onbuild(line.span, line.text, trigger)
 
     def maintainer(self, children: list[Any]) -> ast.Maintainer:
         line = _Line(children)
@@ -313,7 +323,8 @@ class Constructor:
                 hint="Make two TESTs of it.",
                 code="recipe/syntax",
             )
-        return ast.Test(line.span, line.text, command, testinfra, line.value("--name"))
+        timeout = _timeout(line.value("--timeout"))
+        return ast.Test(line.span, line.text, command, testinfra, line.value("--name"), timeout)
 
     def include(self, children: list[Any]) -> ast.Include:
         line = _Line(children)
@@ -392,11 +403,18 @@ def _interval(word: ast.Word | None, flag: str) -> int | None:
         return None
     time = parse_duration(word.text) if word.text else 0
     if time is None:
-        raise _wrong_flag(
-            flag, word, "is no duration", "Write a number with its unit: 500ms, 30s, 1m30s, 1h."
-        )
+        raise _wrong_flag(flag, word, "is no duration", _DURATION)
     if time and time < 1_000_000:
         raise _wrong_flag(flag, word, "is less than 1ms", None)
+    return time
+
+
+def _timeout(word: ast.Word | None) -> int | None:
+    """Return the time that a command may take, in nanoseconds."""
+    time = parse_duration(word.text) if word is not None else None
+    if word is not None and (time is None or time < 1_000_000):
+        problem = "is no duration" if time is None else "is less than 1ms"
+        raise RecipeError(f"--timeout={word.text} {problem}", word.span, hint=_DURATION, code="recipe/flag")
     return time
 
 

@@ -39,7 +39,7 @@ INSTRUCTIONS = {
         "Adds metadata to the image's config. Values with blanks need quotes.",
     ),
     "RUN": Entry(
-        "RUN [--mount=…] [--network=…] [--security=…] command",
+        "RUN [--mount=…] [--network=…] [--security=…] [--timeout=…] command",
         "Runs a command in the stage, and keeps what it changed as a layer. The shell form is given to "
         "SHELL; a JSON array is executed as it is; `RUN <<EOF` runs a document as a script. Variables are "
         "the shell's to expand.",
@@ -106,7 +106,7 @@ INSTRUCTIONS = {
         "Names the image's author. Deprecated: use `LABEL org.opencontainers.image.authors=…`.",
     ),
     "TEST": Entry(
-        "TEST [--name=…] command | --testinfra=PATH",
+        "TEST [--name=…] [--timeout=…] command | --testinfra=PATH",
         "*Extension.* Runs a command in the image as it is at that line, with its user, environment and "
         "directory. What it writes is thrown away. If it fails, so does the build, and nothing is tagged "
         "or exported.",
@@ -179,6 +179,10 @@ FLAGS = {
             "`insecure` runs with all privileges; the command line must allow it: `--allow "
             "security.insecure`.",
         ),
+        "--timeout": Entry(
+            "--timeout=DURATION",
+            "*Extension.* The command is killed, and the build fails, if it takes longer: `90s`, `5m`.",
+        ),
     },
     "COPY": {
         "--from": Entry(
@@ -220,6 +224,7 @@ FLAGS = {
         "--testinfra": Entry(
             "--testinfra=PATH", "Runs a testinfra suite, a Python file beside the recipe, against the image."
         ),
+        "--timeout": Entry("--timeout=DURATION", "A test that takes longer has failed: `90s`, `5m`."),
     },
 }
 """The flags of each instruction that has any."""

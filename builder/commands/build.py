@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from builder.asked import add_options
 from builder.errors import UsageError
+from builder.limits import add_options as add_limits
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -148,6 +149,11 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
         help="the agent, or the keys, that RUN --mount=type=ssh may use: default is $SSH_AUTH_SOCK",
     )
     add_options(parser)
+    add_limits(
+        parser,
+        of="each RUN",
+        timeout="end the build if it takes longer, such as 30m; RUN has a --timeout of its own",
+    )
 
 
 def _jobs(text: str) -> int:
@@ -160,7 +166,9 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; return the exit code."""
     from builder.cli import ERRORS
     from builder.contexts import open_context
+    from builder.deadline import deadline
     from builder.excerpts import failure
+    from builder.limits import limits
     from builder.receipt import Recorder, leave_receipt, wanted
     from builder.session import open_session
 
@@ -173,7 +181,10 @@ def run(args: argparse.Namespace) -> int:
             recorder = Recorder(display.emit)
             build = None
             try:
-                with open_context(args, session.store, recorder.emit) as context:
+                with (
+                    deadline(limits(args, session.config).timeout, recorder.events),
+                    open_context(args, session.store, recorder.emit) as context,
+                ):
                     build = session.prepare(args, context, recorder.emit)
                     built = build.run(context.recipe, context.directory)
                     written = session.export(built, outputs, display.emit, annotations)

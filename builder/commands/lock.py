@@ -61,7 +61,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; return the exit code."""
     from builder.commands.build import find_recipe
+    from builder.deadline import deadline
     from builder.errors import UsageError
+    from builder.limits import limits
     from builder.locking import Locking, stale
     from builder.options import plan_options
     from builder.recipes import RecipeLoader
@@ -73,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("a recipe on standard input has no lock file", code="usage/arguments")
     with (
         open_session(args) as session,
+        deadline(limits(args, session.config).timeout),
         session.display(args.progress or session.config.progress) as display,
     ):
         bases = BaseResolver(session, display.emit, pull=False)

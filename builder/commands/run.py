@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import sys
 import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -99,11 +100,12 @@ def _request(
 
 def _execute(session: Session, request: ExecRequest, container: Container, args: argparse.Namespace) -> int:
     from builder.executor import CommandError
+    from builder.limits import killed
     from builder.terminal import attach
 
     store = session.store.containers
     try:
-        status = attach(session.executor(), request, interactive=args.interactive)
+        result = attach(session.executor(), request, interactive=args.interactive)
     except CommandError as error:
         store.finish(replace(container, status=error.status))
         raise
@@ -111,5 +113,7 @@ def _execute(session: Session, request: ExecRequest, container: Container, args:
         with contextlib.suppress(Exception):
             store.finish(replace(container, status=130))
         raise
-    store.finish(replace(container, status=status))
-    return status
+    if why := killed(request, result):
+        print(f"pybuild: the container was killed: {why}", file=sys.stderr)
+    store.finish(replace(container, status=result.status))
+    return result.status

@@ -41,8 +41,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; return the exit code."""
     from builder.cli import ERRORS
+    from builder.deadline import deadline
     from builder.epoch import find_epoch
     from builder.excerpts import failure
+    from builder.limits import limits
 
     with (
         open_session(args) as outer,
@@ -52,7 +54,10 @@ def run(args: argparse.Namespace) -> int:
         outer.display(args.progress or outer.config.progress) as display,
     ):
         try:
-            with open_context(args, outer.store, display.emit) as context:
+            with (
+                deadline(limits(args, outer.config).timeout),
+                open_context(args, outer.store, display.emit) as context,
+            ):
                 given = args.timestamps or outer.config.timestamps or "clamp"
                 epoch = find_epoch(given, context.directory, context.commit_time).seconds
                 args.timestamps = str(int(time.time()) if epoch is None else epoch)

@@ -28,9 +28,16 @@ network = "none"
 add-hosts = ["mirror:10.0.0.7"]
 ulimits = ["nofile=100:200", "nproc=50"]
 shm-size = "128m"
+no-new-privileges = true
 outputs = ["type=oci,dest=a.tar", "type=dir,dest=b"]
 compression = "zstd"
 compression-level = 7
+
+[limits]
+memory = "2g"
+cpus = 1.5
+pids = 500
+timeout = "1h"
 
 [build-args]
 VERSION = "1.2"
@@ -84,6 +91,11 @@ def test_every_key_reaches_the_configuration(tmp_path: Path) -> None:
         add_hosts=("mirror:10.0.0.7",),
         ulimits=("nofile=100:200", "nproc=50"),
         shm_size="128m",
+        no_new_privileges=True,
+        memory="2g",
+        cpus="1.5",
+        pids="500",
+        timeout="1h",
         outputs=("type=oci,dest=a.tar", "type=dir,dest=b"),
         compression="zstd",
         compression_level=7,

@@ -17,7 +17,7 @@ from grammar.node import Node
 from grammar.parser import lalr
 from tests.golden.test_golden import GOLDEN, RECIPES, parsed
 
-POINTS = [f"D{n}" for n in range(1, 44)] + [f"E{n}" for n in range(1, 6)] + ["T1", "T2", "T3"]
+POINTS = [f"D{n}" for n in range(1, 44)] + [f"E{n}" for n in range(1, 7)] + ["T1", "T2", "T3"]
 POINTS += [f"P{n}" for n in range(1, 24)]
 ROOT = os.path.dirname(os.path.dirname(GOLDEN))
 NO_GOLDEN = {

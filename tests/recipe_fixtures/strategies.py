@@ -60,6 +60,7 @@ KEYWORDS += [
     "PACKAGES",
 ]
 """Those up to ONBUILD may be its triggers."""
+RUN_TIMEOUT = "--timeout=1h2m"
 
 
 def words(escape: str) -> st.SearchStrategy[str]:
@@ -145,7 +146,7 @@ class _Maker:
             mounts = [
                 f"--mount={mount}" for mount in self.draw(st.lists(st.sampled_from(MOUNTS), max_size=2))
             ]
-            return [*self.flags(["--network=none", "--security=sandbox"]), *mounts, *self.script()]
+            return [*self.flags(["--network=none", "--security=sandbox", RUN_TIMEOUT]), *mounts, *self.script()]
         if keyword in ("COPY", "ADD"):
             return self.files(["--from=a", "--from=b.c/d:1"] if keyword == "COPY" else ADD_FLAGS)
         if keyword in ("ENV", "LABEL") and self.chance(4):
@@ -165,9 +166,9 @@ class _Maker:
             )
         if keyword == "ONBUILD":
             trigger = self.one(KEYWORDS[:15])
-            return [trigger, *self.rest(trigger)]
+            return [trigger, *(word for word in self.rest(trigger) if word != RUN_TIMEOUT)]
         if keyword == "TEST":
-            return [*self.flags(["--name=x"]), *(self.script() if self.chance() else ["--testinfra=t/$A.py"])]
+            return [*self.flags(["--name=x", "--timeout=1m30s"]), *(self.script() if self.chance() else ["--testinfra=t/$A.py"])]
         fixed = {
             "EXPOSE": ["80", "1-3/UDP", "$A", "${b}/tcp 8080"],
             "VOLUME": ['["/a", "/b c"]', "/a", "/a $b"],
