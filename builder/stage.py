@@ -360,7 +360,7 @@ class StageRun:
         from builder.destination import make_directory
 
         with self._writable(staging) as root_fd:
-            make_directory(root_fd, step.path, resolve_owner(root_fd, step.user))
+            make_directory(root_fd, step.path, resolve_owner(root_fd, step.user) if step.user else None)
 
     def _writable(self, staging: Staging, *, alone: bool = False) -> _MountedRoot:
         """Return the root filesystem to write to; `alone`: as if nothing were below."""
