@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from builder import hostroot, linux, mounts, network, process, reports, rootfs, wire
 from builder.supervision import Supervision
-from cache import idmap
+from builder.supervision import supervision as supervise
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -42,7 +42,7 @@ def run(
         _depend_on(launcher)
         request, standard = wire.decode(os.pread(payload, os.fstat(payload).st_size, 0), fds)
         group = _make_group(group_name, request)
-        supervision = Supervision(request) if idmap.single() else None
+        supervision = supervise(request)
         _enter_root(request)
         stdio = _standard(request, standard, control)
         command = _start(request, stdio, control, group, supervision)

@@ -7,17 +7,21 @@ from __future__ import annotations
 import os
 import socket
 import time
+from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
 from builder import wire
 from builder.cgroups import wanted
+from builder.errors import StepFailed
 from builder.launcher import Launcher
 from builder.running import SandboxRunning
+from cache.oci.platform import Platform
 
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from builder.emulation import Emulation
     from builder.executor import ExecRequest, ExecResult, Output, Stream
 
 
@@ -30,6 +34,7 @@ class Sandbox:
         """
         self._launcher = launcher or Launcher.start()
         self._running: set[SandboxRunning] = set()
+        self._emulation: Emulation | None = None
         self._lock = Lock()
 
     def __enter__(self) -> Sandbox:
@@ -48,6 +53,8 @@ class Sandbox:
         passed: list[int] = []  # opened here for the sandbox alone
         try:
             fds: list[int] = []
+            if request.platform is not None:
+                request = self._emulated(request, request.platform, passed)
             standard = _standard(request, streams, passed)
             payload = _memory("request", wire.encode(request, standard, fds))
             passed.append(payload)
@@ -79,6 +86,31 @@ class Sandbox:
         for running in left:
             running.abandon()
         self._launcher.close()
+
+    def _emulated(self, request: ExecRequest, platform: Platform, passed: list[int]) -> ExecRequest:
+        """Return `request` with what runs the programs of its platform, opened to be `passed`, where that is
+        not this machine. Raises HostError.
+        """
+        host = Platform.host()
+        if (platform.os, platform.normalised().architecture) == (host.os, host.architecture):
+            return request
+        with self._lock:
+            if self._emulation is None:
+                from builder.emulation import Emulation
+
+                self._emulation = Emulation(self._succeeds)
+        emulator = self._emulation.emulator(platform)
+        if emulator is None:
+            return request
+        passed.append(os.open(emulator.path, os.O_RDONLY | os.O_CLOEXEC))
+        handler = emulator.name, emulator.magic, emulator.mask, passed[-1]
+        return replace(request, emulator=handler)
+
+    def _succeeds(self, request: ExecRequest) -> bool:
+        try:
+            return self.run(request, lambda stream, data: None).status == 0
+        except StepFailed:
+            return False
 
     def _forget(self, running: SandboxRunning) -> None:
         with self._lock:

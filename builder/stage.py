@@ -240,6 +240,7 @@ class StageRun:
             upper=staging.upper,
             work=staging.work,
             env=self._with_epoch((*step.proxies, *step.env)),
+            platform=self._stage.image.platform,
             user=step.user,
             workdir=step.workdir,
             network="none" if step.network == "none" else "host",
@@ -279,6 +280,7 @@ class StageRun:
             upper=staging.upper,
             work=staging.work,
             env=self._with_epoch((*step.proxies, *step.env)),
+            platform=self._stage.image.platform,
             network="none" if step.network == "none" else "host",
         )
         request = limited(with_asked(request, step), around.limits)
@@ -303,8 +305,9 @@ class StageRun:
 
         def work(staging: Staging) -> None:
             if step.suite:
+                recipe, platform = step.span.file, self._platform
                 with self._output(line) as output:
-                    run_suite(step.span.file, step, self._lower(), staging, output, self._around)
+                    run_suite(recipe, platform, step, self._lower(), staging, output, self._around)
             else:
                 self._exec_test(step, line, staging)
 
@@ -322,6 +325,7 @@ class StageRun:
             upper=staging.upper,
             work=staging.work,
             env=self._with_epoch(tuple(env.items())),
+            platform=self._stage.image.platform,
             user=step.config.user,
             workdir=step.config.working_dir or "/",
             network="none" if step.network else "host",

@@ -11,7 +11,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from builder import reports
-from cache import ownership
+from cache import idmap, ownership
 
 if TYPE_CHECKING:
     from builder.executor import ExecRequest
@@ -20,12 +20,25 @@ if TYPE_CHECKING:
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
+def supervision(request: ExecRequest) -> Supervision | None:
+    """Return what answers the command's calls; None if the kernel does, which is what it is for."""
+    if idmap.single():
+        return Supervision(request, devices=False)
+    if request.emulator is not None and not idmap.confined():
+        return Supervision(request, devices=True)
+    return None
+
+
 class Supervision:
     """Made while the host's file systems are in sight; `begin` after the fork, `run` until the command has
-    ended, `finish` when all of its processes have.
+    ended, `finish` when all of its processes have. `devices`: device nodes are all that it is for.
     """
 
-    def __init__(self, request: ExecRequest) -> None:
+    def __init__(self, request: ExecRequest, *, devices: bool) -> None:
+        # In a step's root there is nothing to import from.
+        from builder.supervisor import DeviceMaker, Supervisor
+
+        self._kind = DeviceMaker if devices else Supervisor
         self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._upper = self._above = -1
         self._name = ""
@@ -49,9 +62,7 @@ class Supervision:
         self._listener = reports.receive_fd(self._ours)
         self._ours.close()
         if self._listener is not None:
-            from builder.supervisor import Supervisor
-
-            self._supervisor = Supervisor(self._listener, self._upper)
+            self._supervisor = self._kind(self._listener, self._upper)
 
     def run(self, command: int) -> None:
         """Answer calls until the process `command` has ended. It is not reaped."""

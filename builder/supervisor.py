@@ -40,6 +40,7 @@ _SET = (
     "setfsgid",
     "setgroups",
 )
+DEVICES = _MAKE
 CALLS = (*_CHOWN, *_MAKE, *(name + wide for name in (*_GET, *_SET) for wide in ("", "32")))
 NATIVE = (*filestatus.CALLS, *creations.CALLS)
 """The calls that are put to the supervisor; the latter in the machine's own architecture alone."""
@@ -47,6 +48,7 @@ NATIVE = (*filestatus.CALLS, *creations.CALLS)
 _MAY_BE_EMPTY = ("fchownat", "newfstatat", "statx")
 _LAST = 0xFFFFFFFF
 _NOFOLLOW, _EMPTY_PATH = 0x100, 0x1000
+_MKNOD = 27  # CAP_MKNOD
 _LONGEST = 4096
 
 
@@ -221,16 +223,15 @@ class Supervisor:
         try:
             if not listener.valid(self._fd, call):
                 return
-            name = os.path.basename(path.rstrip("/"))
-            ownership.make_device(name, kind, device & _LAST, parent)
-            permissions = mode & 0o7777 & ~self._umask(call)
-            os.chmod(name, permissions, dir_fd=parent)
+            self._device(call, os.path.basename(path.rstrip("/")), mode & 0xFFFF, device & _LAST, parent)
         finally:
             os.close(parent)
         listener.answer(self._fd, call)
 
-    def _umask(self, call: Call) -> int:
-        return int(_status(call.thread).get("Umask", "022"), 8)
+    def _device(self, call: Call, name: str, mode: int, device: int, parent: int) -> None:
+        ownership.make_device(name, stat.S_IFMT(mode), device, parent)
+        umask = int(_status(call.thread).get("Umask", "022"), 8)
+        os.chmod(name, mode & 0o7777 & ~umask, dir_fd=parent)
 
     # stat
 
@@ -361,6 +362,29 @@ class Supervisor:
             return linux.openat2(root, path, flags, linux.RESOLVE_IN_ROOT)
         finally:
             os.close(root)
+
+
+class DeviceMaker(Supervisor):
+    """Makes device nodes for a command that is root of a user namespace in which every id is what it is
+    outside: the kernel makes them for the machine's root alone (mknod(2)).
+    """
+
+    def _device(self, call: Call, name: str, mode: int, device: int, parent: int) -> None:
+        status = _status(call.thread)
+        with open(f"/proc/{call.thread}/uid_map", encoding="ascii") as table:
+            whole = table.read().split() == ["0", "0", str(_LAST)]
+        if not (whole and int(status["CapEff"], 16) >> _MKNOD & 1):
+            raise OSError(errno.EPERM, "")
+        umask = int(status.get("Umask", "022"), 8)
+        # The kernel's numbers (new_decode_dev): 12 bits of the major one, 8 and 12 of the minor one.
+        number = os.makedev(device >> 8 & 0xFFF, device & 0xFF | device >> 12 & 0xFFF00)
+        os.mknod(name, stat.S_IFMT(mode), number, dir_fd=parent)
+        # What files that the thread makes belong to: the last of its ids (setfsuid(2)).
+        uid, gid = (int(status[key].split()[3]) for key in ("Uid", "Gid"))
+        directory = os.fstat(parent)
+        group = directory.st_gid if directory.st_mode & stat.S_ISGID else gid
+        os.chown(name, uid, group, dir_fd=parent, follow_symlinks=False)
+        os.chmod(name, mode & 0o7777 & ~umask, dir_fd=parent)
 
 
 def _status(thread: int) -> dict[str, str]:

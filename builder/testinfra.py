@@ -16,6 +16,7 @@ from testinfra.backend import base
 from builder.executor import ExecRequest
 from builder.scope import DEFAULT_PATH
 from builder.testing import VARIABLE
+from cache.oci.platform import Platform
 
 if TYPE_CHECKING:
     from builder.executor import Executor
@@ -56,6 +57,7 @@ class PybuildBackend(base.BaseBackend):  # type: ignore[misc]
             upper=spec["staging"] + "/diff",
             work=_new_work(spec["staging"]),
             env=tuple(env.items()),
+            platform=Platform.parse(spec["platform"]),
             user=spec["user"],
             workdir=spec["workdir"],
             network=spec["network"],

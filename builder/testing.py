@@ -78,6 +78,7 @@ def _suite_files(path: str) -> list[str]:
 
 def run_suite(
     recipe: str,
+    platform: str,
     step: TestStep,
     lower: tuple[str, ...],
     staging: Staging,
@@ -98,6 +99,7 @@ def run_suite(
     spec = {
         "lower": lower,
         "staging": staging.path,
+        "platform": platform,
         "env": [split_variable(pair) for pair in step.config.env],
         "user": step.config.user,
         "workdir": step.config.working_dir or "/",

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from builder.executor import ExecRequest, Mount
     from builder.overlay import Overlay
 
-_LOCAL = ("stdin", "stdio", "timeout")  # of no use beyond the builder
+_LOCAL = ("stdin", "stdio", "timeout", "platform")  # of no use beyond the builder
 
 
 def encode(request: ExecRequest, standard: Sequence[int | None], fds: list[int]) -> bytes:
@@ -28,6 +28,8 @@ def encode(request: ExecRequest, standard: Sequence[int | None], fds: list[int])
     fields = {name: getattr(request, name) for name in type(request).__slots__ if name not in _LOCAL}
     fields["mounts"] = [_mount(mount, fds) for mount in request.mounts]
     fields["standard"] = [fd if fd is None else _index(fd, fds) for fd in standard]
+    if request.emulator is not None:
+        fields["emulator"] = (*request.emulator[:3], _index(request.emulator[3], fds))
     return marshal.dumps(fields)
 
 
@@ -49,6 +51,8 @@ def _mount(mount: Mount, fds: list[int]) -> dict[str, Any]:
 def decode(data: bytes, fds: Sequence[int]) -> tuple[ExecRequest, list[int | None]]:
     """Return what `encode` wrote, without what concerns the builder alone; `fds` are those received."""
     fields = marshal.loads(data)
+    if fields["emulator"] is not None:
+        fields["emulator"] = (*fields["emulator"][:3], fds[fields["emulator"][3]])
     for mount in fields["mounts"]:
         source = mount["source"]
         if isinstance(source, int):

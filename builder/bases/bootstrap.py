@@ -114,6 +114,7 @@ class Bootstrap:
             privileged=True,
             env=self._step_environ(releases),
             mounts=tuple(mounts),
+            platform=self._platform,
         )
         result = self._around.executor().run(request, report.output)
         if result.status != 0:
@@ -145,6 +146,7 @@ class Bootstrap:
             f"--architectures={wish.architecture}",
             *include,
             "--skip=cleanup/apt/lists",  # they say what was read; `clean` removes them
+            "--skip=check/qemu",  # it asks arch-test, and the executor has seen to that
             wish.suite,
             _TARGET,
             *(_line(release, path, *more) for release in releases),

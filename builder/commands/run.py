@@ -95,7 +95,8 @@ def _request(
 
     store = session.store
     lower = store.layers.lowerdirs(image.chain_id) if image.chain_id else ()
-    return request(args, image.config.config, container, lower, store.containers.upper(container.id))
+    asked = request(args, image.config.config, container, lower, store.containers.upper(container.id))
+    return replace(asked, platform=image.config.platform)
 
 
 def _execute(session: Session, request: ExecRequest, container: Container, args: argparse.Namespace) -> int:
