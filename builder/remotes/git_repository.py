@@ -21,6 +21,9 @@ from builder.errors import FetchError
 from builder.remotes.address import is_commit
 from builder.remotes.git_command import GitFailed, Secrets, failure, login_for
 from cache.disk import storing
+from cache.locks import unlock
+from cache.pins import hold
+from cache.repositories import path_of, size_of
 
 if TYPE_CHECKING:
     from builder.events import Emit
@@ -81,19 +84,27 @@ class Repositories:
         """Hold the repository that has `commit`, and yield its path. What is missing is fetched before.
         Raises FetchError.
         """
-        name = self._name(address, len(commit.id))
-        path = f"{self._store.root}/git/{name}"
-        while True:
+        path, held = self._hold(address, len(commit.id))
+        try:
             if not self._has(path, commit):
-                with self._store.lock(f"git {name}"):
+                with self._store.lock(f"git {os.path.basename(path)}"):
                     if not self._has(path, commit):
                         self._fetch(address, path, commit, main)
-            # Shared: checkouts go side by side, and no prune takes it meanwhile.
-            with self._store.lock(f"git {name}", shared=True):
-                if self._has(path, commit):
-                    os.utime(path)
-                    yield path
-                    return
+            yield path
+        finally:
+            unlock(held)
+
+    def _hold(self, address: GitAddress, digits: int) -> tuple[str, int]:
+        """Return the repository of a remote, made if it is not there, and what keeps prunes off it."""
+        path = path_of(self._store.root, self._name(address, digits))
+        while True:
+            held = hold(path)
+            if held is not None:
+                os.utime(path)
+                return path, held
+            with self._store.lock(f"git {os.path.basename(path)}"):
+                if not os.path.isdir(path):
+                    self._make(address, path, digits)
 
     def _name(self, address: GitAddress, digits: int) -> str:
         import hashlib
@@ -139,31 +150,29 @@ class Repositories:
 
     def _abbreviated(self, address: GitAddress, main: bool) -> Commit | None:
         """Find a commit by how its id begins. No server answers that: it takes the whole history."""
-        name = self._name(address, 40)
-        path = f"{self._store.root}/git/{name}"
-        with self._store.lock(f"git {name}"):
-            self._prepare(address, path, 40)
-            self._fetch_all(address, path, main)
-            try:
-                told = self._git(
-                    "rev-parse", "--verify", "--quiet", f"{address.ref}^{{commit}}", directory=path
-                )
-            except GitFailed:
-                return None
+        path, held = self._hold(address, 40)
+        try:
+            with self._store.lock(f"git {os.path.basename(path)}"):
+                self._fetch_all(address, path, main)
+            told = self._git("rev-parse", "--verify", "-q", f"{address.ref}^{{commit}}", directory=path)
+        except GitFailed:
+            return None
+        finally:
+            unlock(held)
         return Commit(told.decode().strip())
 
     def _fetch(self, address: GitAddress, path: str, commit: Commit, main: bool) -> None:
         from builder.events import TransferFinished, TransferStarted
 
-        self._prepare(address, path, len(commit.id))
         transfer = f"git {address.shown} {commit.id}"
-        before = _size(path)
+        before = size_of(path)
         self._emit(TransferStarted(transfer, f"{address.shown} {commit.id[:12]}", None))
         self._fetch_commit(address, path, commit, main)
         self._store.receipts.put(f"git {os.path.basename(path)} {commit.wanted}", b"")
-        self._emit(TransferFinished(transfer, max(0, _size(path) - before)))
+        self._emit(TransferFinished(transfer, max(0, size_of(path) - before)))
 
     def _fetch_commit(self, address: GitAddress, path: str, commit: Commit, main: bool) -> None:
+        _unlock(path)
         remote, login = login_for(address, self._secrets, main=main)
         target = f"refs/pybuild/{commit.wanted}"
         options = ("--quiet", "--no-tags", "--no-write-fetch-head", "--force", "--depth=1", "--", remote)
@@ -181,6 +190,7 @@ class Repositories:
 
     def _fetch_all(self, address: GitAddress, path: str, main: bool) -> None:
         """Fetch every branch and tag with all that was before."""
+        _unlock(path)
         remote, login = login_for(address, self._secrets, main=main)
         whole = ("--unshallow",) if os.path.exists(f"{path}/shallow") else ()
         options = (
@@ -199,28 +209,27 @@ class Repositories:
         except GitFailed as failed:
             raise failure(address, failed) from None
 
-    def _prepare(self, address: GitAddress, path: str, digits: int) -> None:
-        """Make the bare repository if it is not there; and remove locks of a git that was killed: ours is
-        the only one now.
-        """
-        with storing("preparing a git repository"):
-            if os.path.isdir(path):
-                for directory, _, names in os.walk(path):
-                    for name in names:
-                        if name.endswith(".lock"):
-                            os.unlink(f"{directory}/{name}")
-                return
+    def _make(self, address: GitAddress, path: str, digits: int) -> None:
+        """Make a bare repository."""
+        with storing("making a git repository"):
             os.makedirs(os.path.dirname(path), 0o700, exist_ok=True)
             with self._store.scratch.directory("git") as staging:
                 made = f"{staging.path}/bare"
                 os.mkdir(made, 0o700)
                 form = "sha256" if digits == 64 else "sha1"
-                self._git(
-                    "init", "--quiet", "--bare", "--template=", f"--object-format={form}", directory=made
-                )
+                self._git("init", "-q", "--bare", "--template=", f"--object-format={form}", directory=made)
                 with open(f"{made}/description", "w", encoding="utf-8", errors="surrogateescape") as file:
                     file.write(address.shown + "\n")
                 os.rename(made, path)
+
+
+def _unlock(path: str) -> None:
+    """Remove the locks of a git that was killed: ours is the only one now that fetches here."""
+    with storing("preparing a git repository"):
+        for directory, _, names in os.walk(path):
+            for name in names:
+                if name.endswith(".lock"):
+                    os.unlink(f"{directory}/{name}")
 
 
 def check(address: GitAddress, found: Commit) -> None:
@@ -250,12 +259,3 @@ def _choose(wanted: str, refs: dict[str, str]) -> Commit | None:
             peeled = refs.get(f"{name}^{{}}")
             return Commit(peeled, name, refs[name]) if peeled else Commit(refs[name], name)
     return None
-
-
-def _size(path: str) -> int:
-    total = 0
-    for directory, _, names in os.walk(f"{path}/objects"):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                total += os.stat(f"{directory}/{name}").st_size
-    return total

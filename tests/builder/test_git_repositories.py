@@ -511,3 +511,27 @@ def test_what_a_user_has_configured_is_not_run(
     with pytest.raises(FetchError):
         Checked(store, "ssh://git@127.0.0.1:1/main.git")
     assert not mark.exists()
+
+
+# Pruning
+
+
+def test_repositories_are_pruned_unless_a_build_holds_them(
+    server: GitServer, store: Store, repository: Repository
+) -> None:
+    from cache.gc import Policy, prune
+
+    Checked(store, f"{server.url}/main.git")
+    address = address_of(f"{server.url}/main.git")
+    (bare,) = (Path(store.root) / "git").iterdir()
+    assert [item.kind for item in prune(store, Policy(older_than=3600)).items] == []
+    (planned,) = prune(store, dry_run=True).items
+    assert (planned.kind, planned.title) == ("repository", f"{server.url}/main.git")
+    assert planned.size > 0
+    repositories = Remotes(store, lambda event: None)._repositories()[0]
+    with repositories.repository(address, repositories.resolve(address)):
+        assert prune(store).items == ()
+        assert bare.is_dir()
+    assert [item.kind for item in prune(store).items] == ["repository"]
+    assert not bare.exists()
+    assert Checked(store, f"{server.url}/main.git").transfers == 1
