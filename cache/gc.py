@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cache.store import Store
     from cache.survey import Survey
 
-Kind = Literal["layer", "image", "blob", "record", "remnant", "cache mount"]
+Kind = Literal["layer", "image", "blob", "record", "remnant", "cache mount", "repository"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,8 @@ class Policy:
 class Item:
     """One thing to take away. `size` in bytes, 0 if another layer has the same changeset; `used` in
     seconds since 1970, 0 where nobody knows. A remnant, named by its path, is what a power cut left
-    unusable. `title` is what a person calls it, if that is not its identity: the id of a cache mount."""
+    unusable. `title` is what a person calls it, if that is not its identity: the id of a cache mount, the
+    remote of a repository."""
 
     kind: Kind
     identity: str
@@ -146,6 +147,8 @@ class _Chooser:
             self._add(0, Item("image", image.image_id, image.size, image.used))
         for blob in survey.blobs:
             self._add(2, Item("blob", blob.digest, blob.size, blob.used))
+        for each in survey.repositories:
+            self._add(2, Item("repository", each.name, each.size, each.used, each.title))
         for mount in survey.cache_mounts:
             self._add(3, Item("cache mount", mount.name, mount.size, mount.used, mount.id))
         for chain_id in survey.layers:
@@ -196,4 +199,5 @@ class _Chooser:
         }
         images = sum(image.size for image in survey.images if not image.named)
         mounts = sum(mount.size for mount in survey.cache_mounts)
+        mounts += sum(each.size for each in survey.repositories)
         return sum(sizes.values()) + images + sum(blob.size for blob in survey.blobs) + mounts

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 from cache.layerfiles import short_name
 from cache.oci.digest import ChainID
 from cache.reach import ImageUse, images_in, needed_blobs
+from cache.repositories import all_repositories
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cache.blobs import StoredBlob
     from cache.cachemounts_usage import CacheMount
+    from cache.repositories import GitRepository
     from cache.layers import Layer, LayerStore
     from cache.store import Store
 
@@ -39,6 +41,7 @@ class Survey:
     records: dict[ChainID, list[str]]
     dangling: tuple[str, ...]
     cache_mounts: tuple[CacheMount, ...] = ()
+    repositories: tuple[GitRepository, ...] = ()
     """Those that are not in use, if they were asked for."""
 
 
@@ -77,6 +80,7 @@ def survey(store: Store, keep: Iterable[ChainID] = (), *, cache_mounts: bool = F
         records,
         tuple(key for chain, keys in records.items() if chain and chain not in layers for key in keys),
         tuple(_idle_mounts(store)) if cache_mounts else (),
+        tuple(all_repositories(store.root)),
     )
 
 

@@ -15,6 +15,7 @@ from cache.errors import StoreFull
 from cache.layerremoval import forget, lock_entry, take_diff, take_entry, vanish
 from cache.locks import lock_existing
 from cache.oci.digest import ChainID, Digest
+from cache.repositories import path_of
 
 if TYPE_CHECKING:
     from sqlite3 import Connection
@@ -43,7 +44,7 @@ class Removal:
         """True if a process holds what `item` names, or it is gone: asked before it is chosen."""
         if item.kind == "cache mount":
             return is_in_use(self._store.cache_mounts, item.identity)
-        if item.kind not in ("layer", "image", "blob"):
+        if item.kind not in ("layer", "image", "blob", "repository"):
             return False
         fd = self._lock(item)
         if fd is None:
@@ -86,7 +87,7 @@ class Removal:
             for item in items:
                 if staying.has(item):
                     continue
-                if item.kind in ("layer", "image", "blob", "cache mount"):
+                if item.kind in ("layer", "image", "blob", "cache mount", "repository"):
                     fd = self._lock(item)
                     if fd is None:
                         staying.add(item)
@@ -126,6 +127,9 @@ class Removal:
         elif item.kind == "cache mount":
             path = f"{self._store.cache_mounts.path}/{item.identity}"
             self._gone.append(layers.scratch.take_away(path, locks.pop(item.identity)))
+        elif item.kind == "repository":
+            path = path_of(self._store.root, item.identity)
+            self._gone.append(layers.scratch.take_away(path, locks.pop(item.identity)))
         elif item.kind == "remnant":
             self._gone += vanish(layers.scratch, item.identity, "committed")
 
@@ -134,6 +138,8 @@ class Removal:
             return lock_entry(self._store.layers, ChainID(item.identity))
         if item.kind == "cache mount":
             return lock_alone(self._store.cache_mounts, item.identity)
+        if item.kind == "repository":
+            return lock_existing(path_of(self._store.root, item.identity))
         if item.kind == "image":
             return lock_existing(self._store.images.path(Digest(item.identity)))
         return lock_existing(self._store.blobs.path_of(Digest(item.identity)))

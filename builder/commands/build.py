@@ -2,7 +2,8 @@
 
 RECIPE is a Dockerfile or a .rec file; without one, ./Dockerfile or the only *.rec here is taken. A directory
 in its place is a context with a Dockerfile in it. The context is the recipe's own directory unless it is
-given.
+given. It may also be - (a tar on standard input), a git repository (https://HOST/PATH.git#REF:DIRECTORY), or
+the URL of a tar or recipe.
 
 The image stands in the store when the build is done; nothing else is written unless --output asks for it.
 """
