@@ -1,10 +1,11 @@
 """A control group for one step, where it is to have limits: cgroups(7), the kernel's cgroup-v1/ and
 cgroup-v2.rst.
 
-Both versions, and the hybrid of them. The group is made beside or below that which pybuild is in itself, so
-that limits from above hold for steps too. Entering one takes the kernel milliseconds (it waits for a grace
-period), which is why a step without limits gets none. The launcher makes groups and removes them; what a
-launcher that was killed left is removed by the next one. Imported by the launcher: nothing heavy.
+Both versions, and the hybrid of them. The group is made below that which pybuild is in itself (version 1) or
+beside it (version 2), so that the limits of what is above hold for steps too. Entering one takes the kernel
+milliseconds (it waits for a grace period), which is why a step without limits gets none. The launcher makes
+groups and removes them; what a launcher that was killed left is removed by the next one. Imported by the
+launcher: nothing heavy.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 _PREFIX = "pybuild-"
 _TRIES = 50
+_CROWDED = "this container's only group has processes in it, and so none with limits below it"
 _PERIOD = 100_000  # of the scheduler's quota, in microseconds: the kernel's own default
 
 
@@ -76,7 +78,8 @@ def make(name: str, request: ExecRequest) -> Group:
         try:
             group.fds[controller] = (_make(place, controller, name), place.version)
         except OSError as error:
-            raise _unusable(controller, f"{place.directory}: {error.strerror}") from None
+            reason = _CROWDED if error.errno == errno.EBUSY else error.strerror
+            raise _unusable(controller, f"{place.directory}: {reason}") from None
     _limit(group, request)
     return group
 
@@ -90,7 +93,7 @@ def remove(name: str) -> None:
 def sweep() -> None:
     """Remove the groups of launchers that are dead."""
     for place in set(controllers().values()):
-        for entry in os.listdir(place.directory):
+        for entry in _list(place.directory):
             if entry.startswith(_PREFIX) and not _alive(entry):
                 # What was in it dies with its launcher, but not at the same instant.
                 for _ in range(_TRIES):
@@ -108,28 +111,58 @@ def names() -> Iterator[str]:
         yield f"{_PREFIX}{pid}-{start}-{number}"
 
 
-def controllers() -> dict[str, Controller]:
-    """Return where groups can be made, by controller: memory, cpu, pids."""
+def controllers(proc: str = "/proc/self") -> dict[str, Controller]:
+    """Return where groups can be made, by controller: memory, cpu, pids. `proc` is a directory with `cgroup`
+    and `mountinfo` of this process (cgroups(7), proc_pid_mountinfo(5)).
+    """
     own = {}
-    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+    with open(f"{proc}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             _, kinds, path = line.rstrip("\n").split(":", 2)
             own.update(dict.fromkeys(kinds.split(","), path))
     found: dict[str, Controller] = {}
-    with open("/proc/self/mountinfo", encoding="utf-8", errors="surrogateescape") as file:
+    for root, point, kind, options in _mounts(f"{proc}/mountinfo"):
+        if kind == "cgroup":
+            for name in {"memory", "cpu", "pids"} & {*options} & own.keys():
+                if place := _join(point, root, own[name]):
+                    found.setdefault(name, Controller(place, 1))
+        elif kind == "cgroup2" and (place := _join(point, root, own.get("", ""))):
+            place = _beside(place, point)
+            for name in ("memory", "cpu", "pids"):
+                if name in _read_words(f"{place}/cgroup.controllers"):
+                    found.setdefault(name, Controller(place, 2))
+    return found
+
+
+def usable(proc: str = "/proc/self") -> dict[str, str]:
+    """Return, for each of memory, cpu and pids, why no limit of it can be set; "" if one can."""
+    found = controllers(proc)
+    reasons = dict.fromkeys(("memory", "cpu", "pids"), "there is no such controller here")
+    for name, place in found.items():
+        writable = [place.directory]
+        if place.version == 2:  # a process is moved through what both groups are in
+            writable += [f"{place.directory}/cgroup.procs", f"{place.directory}/cgroup.subtree_control"]
+        closed = [path for path in writable if not os.access(path, os.W_OK, effective_ids=True)]
+        reasons[name] = f"{closed[0]} cannot be written" if closed else ""
+        if not closed and place.version == 2 and _crowded(place.directory, name):
+            reasons[name] = _CROWDED
+    return reasons
+
+
+def _mounts(path: str) -> Iterator[tuple[str, str, str, list[str]]]:
+    """Yield root, mount point, file system type and its options of each mount."""
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
         for line in file:
             before, _, after = line.rstrip("\n").partition(" - ")
             root, point = before.split(" ")[3:5]
             kind, _, options = after.split(" ", 2)
-            if kind == "cgroup":
-                for name in {"memory", "cpu", "pids"} & {*options.split(",")} & own.keys():
-                    found.setdefault(name, Controller(_join(point, root, own[name]), 1))
-            elif kind == "cgroup2" and "" in own:
-                place = _beside(_join(point, root, own[""]), point)
-                for name in ("memory", "cpu", "pids"):
-                    if name in _read_words(f"{place}/cgroup.controllers"):
-                        found.setdefault(name, Controller(place, 2))
-    return found
+            yield _plain(root), _plain(point), kind, options.split(",")
+
+
+def _plain(field: str) -> str:
+    """Return a field of mountinfo without its escapes: a blank is \\040."""
+    first, *rest = field.split("\\")
+    return first + "".join(chr(int(part[:3], 8)) + part[3:] for part in rest)
 
 
 def _beside(own: str, top: str) -> str:
@@ -140,8 +173,19 @@ def _beside(own: str, top: str) -> str:
 
 
 def _join(point: str, root: str, path: str) -> str:
-    inside = path.removeprefix(root.rstrip("/"))
-    return point + inside.rstrip("/") if inside != "/" else point
+    """Return where the group `path` is, in a mount of the group `root`; "" if it is not in there."""
+    root = root.rstrip("/")
+    if path != root and not path.startswith(root + "/"):
+        return ""
+    return point + path[len(root) :].rstrip("/")
+
+
+def _crowded(directory: str, controller: str) -> bool:
+    """Whether a group of version 2 has processes in it, and so can give its children no controller."""
+    # The kernel's root group may: it has no such file. That of a container may not.
+    if controller in _read_words(f"{directory}/cgroup.subtree_control"):
+        return False
+    return os.path.exists(f"{directory}/cgroup.events") and bool(_read_words(f"{directory}/cgroup.procs"))
 
 
 def _make(place: Controller, controller: str, name: str) -> int:
@@ -202,6 +246,13 @@ def _read_words(path: str) -> list[str]:
     try:
         with open(path, encoding="ascii") as file:
             return file.read().split()
+    except OSError:
+        return []
+
+
+def _list(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
     except OSError:
         return []
 

@@ -295,13 +295,22 @@ def _certificates() -> Check:
 
 
 def _cgroups() -> Check:
-    unified = os.path.exists("/sys/fs/cgroup/cgroup.controllers")
+    from builder import cgroups
+
+    version = "v2" if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else "v1"
     if not os.path.isdir("/sys/fs/cgroup"):
         return Check("cgroups", "optional", "not mounted", "mount -t cgroup2 none /sys/fs/cgroup")
-    version = "version 2" if unified else "version 1"
-    if os.access("/sys/fs/cgroup", os.W_OK):
-        return Check("cgroups", "ok", f"{version}, writable")
-    return Check("cgroups", "optional", f"{version}, read-only; limits of steps need them", "run as root")
+    options = {"memory": "--memory", "cpu": "--cpus", "pids": "--pids-limit"}
+    reasons = cgroups.usable()
+    able = [option for name, option in options.items() if not reasons[name]]
+    unable = [f"{option}: {reasons[name]}" for name, option in options.items() if reasons[name]]
+    if not unable:
+        return Check("cgroups", "ok", f"{version}: {', '.join(able)} can be had")
+    detail = "; ".join([f"{version}: {', '.join(able)} can be had", *unable] if able else [version, *unable])
+    remedy = (
+        "run as root, or where systemd delegates them: systemd-run --user --scope -p Delegate=yes pybuild"
+    )
+    return Check("cgroups", "optional", detail, remedy)
 
 
 def _foreign() -> Check:

@@ -45,6 +45,10 @@ starts none for them (fs/coredump.c); for a file it is too little.
 
 def settle() -> None:
     """Put what all commands inherit right, in the process that starts them."""
+    # What glibc keeps for itself no one can set through it, posix_spawn(3) neither; it is inherited all the
+    # same.
+    for number in (32, 33):
+        linux.default_action(number)
     # setarch(8) leaves its mark: another machine name, no randomisation of addresses.
     with suppress(OSError):  # a filter on this process
         linux.personality(0)

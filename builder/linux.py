@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 from typing import TYPE_CHECKING
 
 from builder.errors import HostError
@@ -90,6 +91,7 @@ _NUMBERS = {
         "keyctl": 250,
         "mount": 165,
         "personality": 135,
+        "rt_sigaction": 13,
         "pivot_root": 155,
         "prctl": 157,
         "seccomp": 317,
@@ -108,6 +110,7 @@ _NUMBERS = {
         "keyctl": 219,
         "mount": 40,
         "personality": 92,
+        "rt_sigaction": 134,
         "pivot_root": 41,
         "prctl": 167,
         "seccomp": 277,
@@ -118,6 +121,9 @@ _NUMBERS = {
         "unshare": 97,
     },
 }
+
+_UNDER_LINUX32 = {"i686": "x86_64", "armv8l": "aarch64"}
+"""What personality(2) PER_LINUX32 has a 64-bit machine called."""
 
 _Argument = int | bytes | None
 _syscall: Callable[..., int] | None = None
@@ -133,6 +139,8 @@ def load() -> None:
     import ctypes
 
     machine = os.uname().machine
+    if sys.maxsize > 1 << 32:
+        machine = _UNDER_LINUX32.get(machine, machine)
     if machine not in _NUMBERS:
         raise HostError(
             f"pybuild cannot run steps on {machine}",
@@ -275,6 +283,11 @@ def syncfs(fd: int) -> None:
 def prctl(option: int, value: _Argument = 0) -> int:
     """prctl(2)."""
     return _call("prctl", option, value)
+
+
+def default_action(number: int) -> None:
+    """sigaction(2): set the default action, of a signal that the C library keeps for itself, too."""
+    _call("rt_sigaction", number, bytes(32), None, 8)
 
 
 def personality(persona: int) -> None:

@@ -45,7 +45,7 @@ _MASKED = [
     "sys/firmware",
 ]
 _UNWRITABLE = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"]
-"""Docker's defaults (moby, oci/defaults.go)."""
+"""Docker's defaults (moby, oci/defaults.go). Beside them there is thermal_throttle of each processor."""
 
 
 def clone_sources(request: ExecRequest) -> list[Source]:
@@ -260,7 +260,7 @@ def _mask(root: int) -> None:
     /dev/null.
     """
     os.mkdir("files/empty", 0o555)
-    for path in _MASKED:
+    for path in (*_MASKED, *_throttles(root)):
         try:
             point = mounts.open_in(root, path)
         except FileNotFoundError:
@@ -269,6 +269,21 @@ def _mask(root: int) -> None:
         fd = mounts.clone(linux.AT_FDCWD, "files/empty" if is_directory else "nodes/null")
         mounts.restrict(fd, linux.MOUNT_ATTR_RDONLY | linux.MOUNT_ATTR_NOEXEC)
         mounts.attach(fd, point)
+
+
+def _throttles(root: int) -> list[str]:
+    """Return the counters of heat of all processors: like /proc/interrupts, they tell what the host does."""
+    above = "sys/devices/system/cpu"
+    try:
+        os.close(mounts.open_in(root, f"{above}/cpu0/thermal_throttle"))
+        fd = mounts.open_in(root, above)
+    except FileNotFoundError:
+        return []
+    try:
+        names = os.listdir(f"/proc/self/fd/{fd}")
+    finally:
+        os.close(fd)
+    return [f"{above}/{name}/thermal_throttle" for name in names if name[3:].isdecimal()]
 
 
 def _mount_etc(root: int, request: ExecRequest) -> None:
