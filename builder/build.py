@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from builder.direct import Status
     from builder.executor import Executor
     from builder.locks import Locks, Mode, RecipeLock
+    from builder.inspection import Inspection
     from builder.remotes.fetching import Fetched, Remotes
     from cache.oci.digest import Digest
     from cache.oci.platform import Platform
@@ -105,6 +106,7 @@ class Build:
         origin: str = "",
         confined: str = "",
     ) -> None:
+        inspection: Inspection | None = None,
         """`remotes` fetches what is elsewhere. `origin` and `confined` are as of
         builder.contexts.BuildContext: where the context came from, and the directory that recipes may not
         lead out of.
@@ -134,7 +136,7 @@ class Build:
             store,
             self._emit,
             self._cache,
-            executor,
+            executor if inspection is None else lambda: inspection.executor(executor),
             settings.epoch,
             settings.host_ca,
             self._next_number,
@@ -147,6 +149,7 @@ class Build:
             settings.limits,
         )
         self._stages: dict[tuple[str, int, Platform], StageResult] = {}
+            inspection,
         self._images: dict[tuple[ImageBase, str], StageResult] = {}
         self._locks = locks
         self.loader = RecipeLoader(store.memo, confined)

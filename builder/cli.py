@@ -23,6 +23,8 @@ ERRORS = (BuildError, CacheError, RecipeError)
 
 COMMANDS = {
     "build": "build an image from a recipe (the default command)",
+    "debug": "open a shell in a step that failed, and go on from there",
+    "shell": "open a shell before any line of a recipe",
     "run": "run a command in a new container of an image",
     "images": "list the images in the store",
     "history": "show the lines that made an image",

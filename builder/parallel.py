@@ -109,9 +109,10 @@ class Stages:
                 self._begin(waiting, running, held, start, finished)
                 if not (running or held):
                     continue
-                if held and not running and len(held) == 1 and not self._ready(waiting, held, running):
-                    stage, run = held.pop()
-                    finished(stage, run.run())  # alone: no thread is needed
+                alone = len(held) == 1 and not self._ready(waiting, held, running)
+                if held and not running and (alone or self._jobs == 1):
+                    stage, run = held.pop(0)
+                    finished(stage, run.run())  # no thread is needed
                     continue
                 while held and len(running) < self._jobs:
                     stage, run = held.pop(0)

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from builder.executor import Executor
     from builder.exporters.base import Output
     from builder.exporters.output_spec import OutputSpec
+    from builder.inspection import Inspection
     from builder.locks import Locks, RecipeLock
     from builder.plan import PlanOptions
     from builder.progress import Display
@@ -98,10 +99,11 @@ class Session:
         *,
         locks: Locks | None = None,
         change: Callable[[Settings], Settings] = lambda settings: settings,
+        inspection: Inspection | None = None,
     ) -> Build:
         """Return the build that the arguments ask for, on a directory or a context that is open, with
-        `locks` in place of the lock files on the disk. Raises UsageError, and HostError where nothing can be
-        built.
+        `locks` in place of the lock files on the disk; `inspection` looks on. Raises UsageError, and HostError
+        where nothing can be built.
         """
         from builder.build import Build
         from builder.contexts import BuildContext
@@ -129,6 +131,7 @@ class Session:
             locks=locks,
             origin=opened.origin,
             confined=opened.confined,
+            inspection=inspection,
         )
 
     def fetched(self, options: PlanOptions, args: argparse.Namespace, emit: Emit) -> PlanOptions:

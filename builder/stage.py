@@ -15,10 +15,11 @@ from builder.chmod import parse_chmod
 from builder.errors import BuildError, StepFailed
 from builder.events import StageFinished, StageStarted, StepFinished, StepOutput, StepStarted
 from builder.image import HistoryEntry, assemble
+from builder.inspection import OpenStep, Work, watched
 from builder.keys import StepKey, check_key, copy_key, exec_key, packages_key, workdir_key
 from builder.limits import failed, limited
 from builder.sources import EMPTY
-from builder.stepcache import StepLine
+from builder.stepcache import StepLine, is_mended
 from builder.stepmounts import StepMounts, mounted_parts
 from builder.steps import (
     Base,
@@ -60,21 +61,6 @@ class StageResult:
     base: ChainID | None = None
 
 
-Work = Callable[["Staging"], None]
-"""Fills a staging with what a step makes."""
-
-
-@dataclass(slots=True)
-class _Open:
-    """A step that has begun. `no_cache`: why it is to run, whatever is known."""
-
-    step: LayerStep | TestStep
-    line: StepLine
-    key: StepKey
-    work: Work
-    no_cache: str
-
-
 class StageRun:
     """One stage in the making. `hits`, then `run`."""
 
@@ -107,7 +93,7 @@ class StageRun:
         self._total = sum(not isinstance(step, ConfigStep) for step in stage.steps)
         self._number = 0
         self._left = deque(stage.steps)
-        self._open: _Open | None = None
+        self._open: OpenStep | None = None
 
     def hits(self) -> bool:
         """Go on as long as steps hit; return whether the stage is complete. Raises BuildError."""
@@ -181,9 +167,12 @@ class StageRun:
         anew = isinstance(step, PackagesStep) and self._around.packages_anew and step.pins is None
         no_cache = "its packages are to be locked anew" if anew else ""
         no_cache = "--no-cache-filter" if self._stage.no_cache else no_cache
-        record = self._around.cache.hit(line, key, no_cache)
+        around, inspection = self._around, self._around.inspection
+        opened = OpenStep(step, line, key, work, no_cache, self._chain_id, self._recipe, self._stage, around)
+        record = inspection.reached(opened) if inspection is not None else None
+        record = around.cache.hit(line, key, no_cache) if record is None else around.cache.given(line, record)
         if record is None:
-            self._open = _Open(step, line, key, work, no_cache)
+            self._open = opened
             return False
         self._note(step, record)
         return True
@@ -195,8 +184,9 @@ class StageRun:
         step = opened.step
         layer = not isinstance(step, TestStep)
         cache = self._around.cache
+        work = watched(self._around.inspection, opened)
         record = cache.make(
-            opened.line, opened.key, self._chain_id, opened.work, layer=layer, no_cache=opened.no_cache
+            opened.line, opened.key, self._chain_id, work, layer=layer, no_cache=opened.no_cache
         )
         self._note(step, record)
 
@@ -213,7 +203,8 @@ class StageRun:
         self._newest = max(self._newest, record.created)
         self._chain_id = record.chain_id
         self._diff_ids.append(record.diff_id)
-        self._history.append(HistoryEntry(step.created_by, self._time(record.created), empty_layer=False))
+        created_by = f"{step.created_by}, mended by hand" if is_mended(record) else step.created_by
+        self._history.append(HistoryEntry(created_by, self._time(record.created), empty_layer=False))
 
     def _prepare(self, step: LayerStep | TestStep, line: StepLine) -> tuple[StepKey, Work]:
         if isinstance(step, TestStep):

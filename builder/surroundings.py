@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from builder.executor import ExecRequest, ExecResult, Executor, Output
+    from builder.inspection import Inspection
     from builder.parallel import Cancellation
     from builder.secrets import Secrets
     from builder.ssh import Agents
@@ -43,6 +44,7 @@ class Surroundings:
     reading: AbstractContextManager[object]
     """Entered while sources are looked at: by one stage at a time."""
     limits: Limits = Limits()
+    inspection: Inspection | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cache.store import Store
     from cache.survey import Survey
 
-Kind = Literal["layer", "image", "blob", "record", "remnant", "cache mount", "repository"]
+Kind = Literal["layer", "image", "blob", "record", "remnant", "cache mount", "repository", "failed step"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cache.blobs import Blobs
     from cache.cachemounts import CacheMounts
     from cache.containers import ContainerStore
+    from cache.failedsteps import FailedSteps
     from cache.images import ImageStore
     from cache.lastuse import LastUse
     from cache.layers import LayerStore
@@ -34,6 +35,7 @@ _DIRECTORIES = ("overlay2/l", "layerdb/sha256", "imagedb/content/sha256", "blobs
 _NAMES = frozenset(path.partition("/")[0] for path in _DIRECTORIES) | {
     "cachemounts",
     "containers",
+    "failed",
     "format",
     "git",
     "lost+found",
@@ -111,6 +113,12 @@ class Store:
         from cache.containers import ContainerStore
 
         return ContainerStore(self.root, self.scratch)
+
+    @cached_property
+    def failed_steps(self) -> FailedSteps:
+        from cache.failedsteps import FailedSteps
+
+        return FailedSteps(self.root, self.scratch)
 
     @cached_property
     def cache_mounts(self) -> CacheMounts:

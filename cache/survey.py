@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from cache.failedsteps import chains
 from cache.layerfiles import short_name
 from cache.oci.digest import ChainID
 from cache.reach import ImageUse, images_in, needed_blobs
@@ -46,7 +47,8 @@ class Survey:
 
 
 def survey(store: Store, keep: Iterable[ChainID] = (), *, cache_mounts: bool = False) -> Survey:
-    """Look at `store`; `keep` names chains that are needed beside those of named images and of containers.
+    """Look at `store`; `keep` names chains that are needed beside those of named images, of containers and of
+    steps that failed.
 
     At its `cache_mounts` only if told to: that is a walk over all their files.
     """
@@ -60,6 +62,7 @@ def survey(store: Store, keep: Iterable[ChainID] = (), *, cache_mounts: bool = F
     )
     roots = [image.chain_id for image in images if image.named and image.chain_id is not None]
     roots += [ChainID(each.chain_id) for each in containers if each.chain_id]
+    roots += chains(store.failed_steps.all())
     needed = _with_below(layers, [*roots, *keep])
     records: dict[ChainID, list[str]] = {}
     used = _times(store, layers, images, records)

@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from builder.build import Built
+    from builder.debug.keeping import Keeper
     from builder.exporters.base import Output
+    from builder.session import Session
 
 TIMESTAMPS = (
     "keep, clamp, or seconds since 1970 (default: clamp to SOURCE_DATE_EPOCH, else to the commit time "
@@ -39,6 +41,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("context_", nargs="?", metavar="CONTEXT", help="the directory that COPY reads")
     add_build_options(parser)
+    add_result_options(parser)
+
+
+def add_result_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says what becomes of the image, what is shown, and what comes of a failure."""
     parser.add_argument(
         "-t",
         "--tag",
@@ -74,6 +81,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="how to show what goes on",
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="print the image id alone")
+    parser.add_argument(
+        "--on-failure",
+        choices=("shell", "report"),
+        help="when a step fails: open a shell in it, or write a report about it",
+    )
+    parser.add_argument(
+        "--report", metavar="DIR", help="where the report is written (default: ./pybuild-report)"
+    )
 
 
 def add_build_options(parser: argparse.ArgumentParser) -> None:
@@ -165,42 +180,58 @@ def _jobs(text: str) -> int:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; return the exit code."""
+    from builder.debug.keeping import Keeper
+    from builder.session import open_session
+
+    started = time.time_ns()
+    with open_session(args) as session:
+        keeper = Keeper(session.store, args)
+        code = carry_out(session, args, keeper, started=started)
+        if code and args.on_failure is not None:
+            from builder.debug.onfailure import after
+
+            code = after(session, args, keeper, code)
+    return code
+
+
+def carry_out(session: Session, args: argparse.Namespace, keeper: Keeper, *, started: int = 0) -> int:
+    """Build what the arguments mean, `keeper` looking on; return the exit code. `started` (ns): when the
+    command was, 0 for a build that leaves no receipt.
+    """
     from builder.cli import ERRORS
     from builder.contexts import open_context
     from builder.deadline import deadline
     from builder.excerpts import failure
     from builder.limits import limits
     from builder.receipt import Recorder, leave_receipt, wanted
-    from builder.session import open_session
 
-    started = time.time_ns()
-    with open_session(args) as session:
-        outputs = session.outputs(args.output)
-        annotations = session.annotations(args, outputs)
-        mode = "quiet" if args.quiet else args.progress or session.config.progress
-        with session.display(mode, explain=args.explain) as display:
-            recorder = Recorder(display.emit)
-            build = None
-            try:
-                with (
-                    deadline(limits(args, session.config).timeout, recorder.events),
-                    open_context(args, session.store, recorder.emit) as context,
-                ):
-                    build = session.prepare(args, context, recorder.emit)
-                    built = build.run(context.recipe, context.directory)
-                    written = session.export(built, outputs, display.emit, annotations)
-                    # Whether what is elsewhere is still the same takes a question each time.
-                    settled = not context.origin and all(each.fixed for each in build.fetched)
-                    if not built.ran and settled and wanted(args, session.config):
-                        leave_receipt(
-                            session, args, context.directory, build, built, recorder.events, started=started
-                        )
-            except ERRORS as error:
-                # The display shows it: after it the terminal is as it was, and a json reader needs nothing
-                # else.
-                event = failure(error, build.loader.sources.values() if build is not None else ())
-                display.emit(event)
-                return event.exit_code
+    outputs = session.outputs(args.output)
+    annotations = session.annotations(args, outputs)
+    mode = "quiet" if args.quiet else args.progress or session.config.progress
+    with session.display(mode, explain=args.explain) as display:
+        recorder = Recorder(keeper.passing(display.emit))
+        build = None
+        try:
+            with (
+                deadline(limits(args, session.config).timeout, recorder.events),
+                open_context(args, session.store, recorder.emit) as context,
+            ):
+                keeper.recipe, keeper.bases = context.recipe, session.bases
+                build = session.prepare(args, context, recorder.emit, inspection=keeper)
+                built = build.run(context.recipe, context.directory)
+                written = session.export(built, outputs, display.emit, annotations)
+                # Whether what is elsewhere is still the same takes a question each time.
+                settled = started and not context.origin and all(each.fixed for each in build.fetched)
+                if not built.ran and settled and wanted(args, session.config):
+                    leave_receipt(
+                        session, args, context.directory, build, built, recorder.events, started=started
+                    )
+        except ERRORS as error:
+            # The display shows it: after it the terminal is as it was, and a json reader needs nothing
+            # else.
+            event = failure(error, build.loader.sources.values() if build is not None else ())
+            recorder.emit(event)
+            return event.exit_code
     _write_files(args, built, written)
     to_stdout = any(output.spec.dest == "-" for output in written)
     if not to_stdout and (args.quiet or not sys.stdout.isatty()):

@@ -1,7 +1,7 @@
 """Remove layers, images without a name, blobs and records that nothing needs, the longest unused first.
 
 What a named image, a container or a running build stands on stays. So do cache mounts, without
---cache-mounts.
+--cache-mounts. What steps that failed have left goes, unless --older-than says otherwise.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TypeVar
 
 from builder.errors import UsageError
@@ -38,7 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; return the exit code."""
     from cache.cachemounts_usage import all_mounts
-    from cache.gc import Policy, prune
+    from cache.gc import Item, Policy, prune
 
     policy = Policy(
         older_than=parsed(parse_age, args.older_than, "--older-than", "24h or 7d"),
@@ -46,10 +46,13 @@ def run(args: argparse.Namespace) -> int:
     )
     with open_session(args) as session:
         store = session.store
+        failed = store.failed_steps.prune(policy.older_than, dry_run=args.dry_run)
         keep = [ChainID(c.chain_id) for c in store.containers.all() if c.chain_id]
         report = prune(store, policy, dry_run=args.dry_run, keep=keep, cache_mounts=args.cache_mounts)
         quiet = args.quiet and not args.json
         in_mounts = 0 if quiet else sum(mount.size for mount in all_mounts(store.cache_mounts))
+    gone = tuple(Item("failed step", step.id, 0, step.created) for step in failed)
+    report = replace(report, items=(*gone, *report.items))
     if args.json:
         print(json.dumps({**asdict(report), "cache_mounts": in_mounts}, indent=2))
         return 0

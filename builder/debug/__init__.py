@@ -1,0 +1,1 @@
+"""Looking into a build: the state before any line, and that of a step that failed."""
