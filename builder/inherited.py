@@ -98,19 +98,23 @@ def _leave_no_core() -> None:
     """A core has in it whatever the process knows, secrets too, and the host's handler keeps it."""
     _set_default(resource.RLIMIT_CORE, *_NO_CORE)
     # Many programs lower their limit to 0, for the same reason: what is dumped then has no memory in it.
-    _write("/proc/self/coredump_filter", "0")
+    _write("/proc/self/coredump_filter", b"0")
 
 
 def _give_up_protection() -> None:
     """What must not be killed when memory runs out (sshd, a daemon, pybuild if they start it) is not what a
     recipe runs.
     """
-    with suppress(OSError), open("/proc/self/oom_score_adj", encoding="ascii") as file:
-        if int(file.read()) < 0:
-            _write("/proc/self/oom_score_adj", "0")
+    path = "/proc/self/oom_score_adj"
+    with suppress(OSError):
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        score = os.read(fd, 16)
+        os.close(fd)
+        if score.startswith(b"-"):
+            _write(path, b"0")
 
 
-def _write(path: str, text: str) -> None:
+def _write(path: str, data: bytes) -> None:
     try:
         fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
     except OSError as error:
@@ -118,6 +122,6 @@ def _write(path: str, text: str) -> None:
             return
         raise
     try:
-        os.write(fd, text.encode())
+        os.write(fd, data)
     finally:
         os.close(fd)
