@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from builder.locks import Mode
 
 
-def plan_options(args: argparse.Namespace, config: Config) -> PlanOptions:
-    """Return what the arguments of a command that builds, and the configuration, ask of planning. Raises
-    UsageError.
+def plan_options(args: argparse.Namespace, config: Config, wanted: Platform | None = None) -> PlanOptions:
+    """Return what the arguments of a command that builds, and the configuration, ask of planning; for the
+    platform `wanted`, if there are several. Raises UsageError.
     """
-    wanted = platform(args, config)
+    wanted = wanted or platform(args, config)
     return PlanOptions(
         platform=wanted,
         build_platform=Platform.host(),
@@ -52,12 +52,47 @@ def contexts(given: Sequence[str], configured: Mapping[str, str], wanted: Platfo
 
 
 def platform(args: argparse.Namespace, config: Config) -> Platform:
-    """Return the platform to build for. Raises UsageError."""
-    text = args.platform or config.platform
+    """Return the platform that is asked for. Raises UsageError, also for several."""
+    return only_platform(args.platform or config.platform) or Platform.host()
+
+
+def platforms(args: argparse.Namespace, config: Config) -> tuple[Platform, ...]:
+    """Return the platforms to build for, each once. Raises UsageError."""
+    return _platforms(args.platform or config.platform) or (Platform.host(),)
+
+
+def only_platform(text: str | None) -> Platform | None:
+    """Return the platform that `text` names, None if it is empty. Raises UsageError, also for several."""
+    found = _platforms(text)
+    if len(found) > 1:
+        raise UsageError(
+            f"this takes one platform, not {', '.join(map(str, found))}",
+            code="usage/platform",
+            hint="`pybuild build` takes several",
+        )
+    return found[0] if found else None
+
+
+def _platforms(text: str | None) -> tuple[Platform, ...]:
     try:
-        return Platform.parse(text) if text else Platform.host()
+        found = [Platform.parse(each) for each in (text or "").split(",") if text]
     except FormatError as error:
         raise UsageError(error.message, hint=error.hint, code="usage/platform") from None
+    return tuple(dict.fromkeys(found))
+
+
+class Joined(argparse.Action):
+    """An option whose values, given one by one or with commas, are one text with commas."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, f"{before},{values}" if before else str(values))
 
 
 def build_arguments(

@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 
 from cache.disk import storing, write_all
 from cache.errors import FormatError, StoreCorrupt, StoreError
+from cache.indexes import ImageIndexes
 from cache.locks import flocked
 from cache.oci.digest import Digest
 from cache.pins import Pins
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from cache.names import Names
+    from cache.oci.platform import Platform
     from cache.scratch import Scratch
 
 _SHORTEST_PREFIX = 4
@@ -30,6 +34,7 @@ class ImageStore:
         self._scratch = scratch
         self._names = names
         self._pins = Pins()
+        self.indexes = ImageIndexes(root, scratch)
         self.unsynced = False
         """True if this process put an image that no sync has covered."""
 
@@ -46,6 +51,15 @@ class ImageStore:
                 self._pins.take(path)
                 self.unsynced = True
         return image
+
+    def put_index(self, images: Sequence[tuple[Platform, Digest]]) -> Digest:
+        """Keep an index of images of the store, each for its platform, and return its id, which names can
+        mean as they mean images."""
+        sized = [(platform, image, os.path.getsize(self._path(image))) for platform, image in images]
+        index = self.indexes.put(sized)
+        self._pins.take(self.indexes.path(index))
+        self.unsynced = True
+        return index
 
     def get(self, image: Digest) -> bytes:
         """Return the config of `image`. Raises StoreError (store/missing), StoreCorrupt."""
@@ -64,9 +78,9 @@ class ImageStore:
         return os.path.isfile(self._path(image))
 
     def resolve(self, text: str) -> Digest | None:
-        """Return the id of the image that `text` means: a name, short or full; else an id, with or without
-        "sha256:", or at least 4 hex digits that only one begins with. None if there is none; raises
-        StoreError (store/ambiguous) if there are several.
+        """Return the id of the image, or of the index of images, that `text` means: a name, short or full;
+        else an id, with or without "sha256:", or at least 4 hex digits that only one begins with. None if
+        there is none; raises StoreError (store/ambiguous) if there are several.
         """
         image = self._names.get(text) or self._names.get(_likely_name(text))
         if image is None:
@@ -79,8 +93,8 @@ class ImageStore:
             return None
         if len(prefix) == 64:
             image = Digest("sha256:" + prefix)
-            return image if self.exists(image) else None
-        matches = [each for each in self.all() if each.hex.startswith(prefix)]
+            return image if self.exists(image) or self.indexes.exists(image) else None
+        matches = [each for each in (*self.all(), *self.indexes.all()) if each.hex.startswith(prefix)]
         if len(matches) > 1:
             raise StoreError(
                 f"{len(matches)} images have ids that begin with {prefix}",
@@ -90,16 +104,17 @@ class ImageStore:
         return matches[0] if matches else None
 
     def tag(self, name: str, image: Digest) -> None:
-        """Let `name` mean `image`, whatever it meant before. Sync the store first: the name is on the disk on
-        return.
+        """Let `name` mean `image`, or an index, whatever it meant before. Sync the store first: the name is
+        on the disk on return.
 
         Raises FormatError if `name` is not valid, StoreError if there is no such image.
         """
         if self._names.get(_likely_name(name)) == image and self.exists(image):
             return
         full = canonical_name(name) or name
+        path = self.indexes.path(image) if self.indexes.exists(image) else self._path(image)
         with storing("naming an image"), flocked(self._layerdb):
-            if self._pins.take(self._path(image)) is None:
+            if self._pins.take(path) is None:
                 raise StoreError(f"no such image: {image}", code="store/missing")
             self._names.put(full, image)
 

@@ -34,7 +34,9 @@ class ImageUse:
 
 def images_in(images: ImageStore) -> list[ImageUse]:
     """Return every image of the store."""
-    named = frozenset(images.names().values())
+    named = set(images.names().values())
+    for index in tuple(named):
+        named.update(images.indexes.images_of(index))
     found = []
     for image in images.all():
         try:

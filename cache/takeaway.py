@@ -71,7 +71,8 @@ class Removal:
             forget(self._store.layers, chains, keys)
 
     def tidy(self) -> None:
-        """Drop what nobody has asked the database for in a long time."""
+        """Drop what nobody has asked the database for in a long time, and indexes of images that are gone."""
+        self._drop_indexes()
         limit = int(time.time()) - UNUSED_DAYS * 86400
 
         def work(connection: Connection) -> None:
@@ -79,6 +80,17 @@ class Removal:
                 connection.execute(f"DELETE FROM {table} WHERE used < ?", (limit,))
 
         self._store.database.write(work)
+
+    def _drop_indexes(self) -> None:
+        images = self._store.images
+        named = frozenset(images.names().values())
+        for index in images.indexes.all():
+            if index in named or all(map(images.exists, images.indexes.images_of(index))):
+                continue
+            fd = lock_existing(images.indexes.path(index))
+            if fd is not None:
+                images.indexes.remove(index)
+                os.close(fd)
 
     def _take_batch(self, items: list[Item], staying: _Staying) -> list[Item]:
         taken: list[Item] = []

@@ -23,6 +23,10 @@ def find(store: Store, name: str, platform: Platform) -> BaseImage | None:
     A name means one image; that of another platform, pulled under the same name, is remembered beside it.
     """
     image_id = store.images.resolve(name)
+    members = store.images.indexes.get(image_id) if image_id is not None else None
+    best = platform.best(each for each, _ in members) if members else None
+    if members and best is not None:
+        image_id = dict(members)[best]
     found = None if image_id is None else _load(store, image_id, name, platform)
     if found is None:
         found = recall(store, _receipt(name, platform), name)

@@ -9,10 +9,11 @@ import sys
 from builder.bases.base import parse_time
 from builder.errors import UsageError
 from builder.formats import fill
-from builder.lookup import StoredImage, familiar, read_image, short_id
+from builder.lookup import StoredImage, familiar, find_image, find_images, short_id
 from builder.session import open_session
 from builder.table import ago, human_size, print_table
-from cache.errors import FormatError, StoreCorrupt
+from cache.errors import FormatError, StoreCorrupt, StoreError
+from cache.oci.digest import Digest
 from cache.store import Store
 
 
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
             if _wanted(image, args.name, every) and all(_passes(image, *each) for each in filters)
         ]
         if args.quiet:
-            for image_id in dict.fromkeys(image.image_id for image in found):
+            for image_id in dict.fromkeys(image.named_id for image in found):
                 print(image_id if args.no_trunc else short_id(image_id))
         elif args.format is not None:
             _formatted(store, found, args.format, whole=args.no_trunc)
@@ -76,12 +77,25 @@ def image_size(store: Store, image: StoredImage) -> int:
 
 def _images(store: Store) -> list[StoredImage]:
     found = []
-    for image_id in store.images.all():
+    for image_id in (*store.images.all(), *store.images.indexes.all()):
         try:
-            found.append(read_image(store, image_id))
-        except (FormatError, StoreCorrupt) as error:
+            found.append(_read(store, image_id))
+        except (FormatError, StoreCorrupt, StoreError) as error:
             print(f"warning: {short_id(image_id)}: {error.message}", file=sys.stderr)
     return sorted(found, key=lambda image: (-parse_time(image.config.created), image.names))
+
+
+def _read(store: Store, image_id: Digest) -> StoredImage:
+    """Return the image of that id; of an index, the one for this machine, or else the first."""
+    return find_image(store, str(image_id))
+
+
+def _members(store: Store, image: StoredImage) -> tuple[StoredImage, ...]:
+    return (image,) if image.index is None else find_images(store, str(image.index))
+
+
+def _size(store: Store, image: StoredImage) -> int:
+    return sum(image_size(store, each) for each in _members(store, image))
 
 
 def _wanted(image: StoredImage, name: str | None, every: bool) -> bool:
@@ -117,10 +131,11 @@ def _passes(image: StoredImage, key: str, value: str) -> bool:
 
 def _value(store: Store, image: StoredImage) -> dict[str, object]:
     return {
-        "Id": image.image_id,
+        "Id": image.named_id,
         "RepoTags": list(image.names),
         "Created": image.config.created,
-        "Size": image_size(store, image),
+        "Size": _size(store, image),
+        "Platforms": [str(each.config.platform) for each in _members(store, image)],
     }
 
 
@@ -128,20 +143,20 @@ def _table(store: Store, found: list[StoredImage], *, whole: bool) -> None:
     rows = []
     for image in found:
         created = ago(parse_time(image.config.created))
-        size = human_size(image_size(store, image))
-        shown = image.image_id if whole else short_id(image.image_id)
+        size = human_size(_size(store, image))
+        shown = image.named_id if whole else short_id(image.named_id)
         rows += [(name, shown, created, size) for name in image.names or ("<none>",)]
     print_table(("NAME", "IMAGE ID", "CREATED", "SIZE"), rows)
 
 
 def _formatted(store: Store, found: list[StoredImage], template: str, *, whole: bool) -> None:
     for image in found:
-        size = image_size(store, image)
+        size = _size(store, image)
         for name in image.names or ("<none>:<none>",):
             repository, _, tag = name.rpartition(":") if "@" not in name else (name, "", "<none>")
             value: dict[str, object] = {
-                "ID": image.image_id if whole else short_id(image.image_id),
-                "Id": image.image_id,
+                "ID": image.named_id if whole else short_id(image.named_id),
+                "Id": image.named_id,
                 "Repository": repository,
                 "Tag": tag,
                 "Name": name,
@@ -150,5 +165,6 @@ def _formatted(store: Store, found: list[StoredImage], template: str, *, whole: 
                 "CreatedSince": ago(parse_time(image.config.created)),
                 "Size": human_size(size),
                 "Bytes": size,
+                "Platforms": ",".join(str(each.config.platform) for each in _members(store, image)),
             }
             print(fill(template, value))

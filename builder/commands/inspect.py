@@ -12,11 +12,14 @@ from builder.bases.base import format_time
 from builder.commands.images import image_size
 from builder.formats import fill
 from builder.lookup import StoredImage, find_image
+from builder.options import only_platform
 from builder.session import open_session
 from cache.oci.digest import ChainID
 
 if TYPE_CHECKING:
     from cache.containers import Container
+    from cache.oci.digest import Digest
+    from cache.oci.platform import Platform
     from cache.store import Store
 
 
@@ -32,6 +35,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="print TEXT with {{.Field.Field}}, {{json .Field}}, {{index .Field 0}} filled in",
     )
     parser.add_argument("--type", choices=("image", "container"), help="look for one kind only")
+    parser.add_argument(
+        "--platform", metavar="OS/ARCH", help="of an image for several platforms (default: this machine's)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -44,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     with open_session(args) as session:
         for name in args.image:
             try:
-                found.append(_found(session.store, name, args.type))
+                found.append(_found(session.store, name, args.type, only_platform(args.platform)))
             except ERRORS as error:
                 show(error)
                 code = exit_code(error)
@@ -56,16 +62,16 @@ def run(args: argparse.Namespace) -> int:
     return code
 
 
-def _found(store: Store, text: str, kind: str | None) -> dict[str, object]:
+def _found(store: Store, text: str, kind: str | None, platform: Platform | None) -> dict[str, object]:
     """As docker inspect, a container's name or id comes before an image's."""
     if kind == "container":
         from builder.commands.rm import find_container
 
         return inspect_container(store, find_container(store.containers, text))
-    container = store.containers.find(text) if kind is None else None
+    container = store.containers.find(text) if kind is None and platform is None else None
     if container is not None:
         return inspect_container(store, container)
-    return inspect(store, find_image(store, text))
+    return inspect(store, find_image(store, text, platform))
 
 
 def inspect_container(store: Store, container: Container) -> dict[str, object]:
@@ -105,6 +111,7 @@ def inspect(store: Store, image: StoredImage) -> dict[str, object]:
         chains.append(ChainID.extend(chains[-1] if chains else None, diff_id))
     return {
         "Id": image.image_id,
+        **({"Index": image.index, "Platforms": _platforms(store, image.index)} if image.index else {}),
         "RepoTags": list(image.names),
         "RepoDigests": [name for name in image.names if "@" in name],
         "Comment": config.history[-1].comment if config.history else "",
@@ -122,6 +129,10 @@ def inspect(store: Store, image: StoredImage) -> dict[str, object]:
             "ChainIDs": [str(chain) for chain in chains],
         },
     }
+
+
+def _platforms(store: Store, index: Digest) -> dict[str, str]:
+    return {str(platform): str(image) for platform, image in store.images.indexes.get(index) or ()}
 
 
 def _graph(store: Store, image: StoredImage) -> dict[str, str] | None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import UsageError
 from builder.lookup import StoredImage, find_image
+from builder.options import only_platform
 from builder.session import Session, open_session
 from cache.containers import Container
 
@@ -35,6 +36,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-t", "--tty", action="store_true", help="give the container a terminal")
     parser.add_argument("--name", metavar="NAME", default="", help="name the container")
     parser.add_argument("--cidfile", metavar="FILE", help="write the container's id to FILE")
+    parser.add_argument(
+        "--platform", metavar="OS/ARCH", help="of an image for several platforms (default: this machine's)"
+    )
     add_options(parser)
     parser.add_argument("image", metavar="IMAGE", help="a name, an id, or the start of one")
     parser.add_argument(
@@ -47,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     if args.cidfile and os.path.lexists(args.cidfile):
         raise UsageError(f"--cidfile: {args.cidfile} is there already", code="usage/write")
     with open_session(args) as session:
-        image = find_image(session.store, args.image)
+        image = find_image(session.store, args.image, only_platform(args.platform))
         container = Container(
             id=os.urandom(32).hex(),
             name=args.name,

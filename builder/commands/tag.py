@@ -19,5 +19,5 @@ def run(args: argparse.Namespace) -> int:
     with open_session(args) as session:
         image = find_image(session.store, args.image)
         for name in [image_name(name) for name in args.name]:
-            session.store.images.tag(name, image.image_id)
+            session.store.images.tag(name, image.named_id)
     return 0
