@@ -15,13 +15,13 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JAVA_PACKAGES := ca-certificates debian-archive-keyring git gpgv mmdebstrap python3 python3-venv
 # The other tools of the field, which the tests compare with and hand our images to; and shells, compilers, terminals.
 TEST_PACKAGES := $(JAVA_PACKAGES) \
-	buildah busybox-static crun curl docker-registry e2fsprogs fish gcc gpg gpg-agent libc6-dev libcap2-bin oci-image-tool \
+	buildah busybox-static chromium crun curl docker-registry e2fsprogs fish gcc gpg gpg-agent libc6-dev libcap2-bin oci-image-tool \
 	openssh-client openssl podman runc skopeo tmux umoci xz-utils zsh zstd
 BENCH_PACKAGES := $(JAVA_PACKAGES) buildah hyperfine runc skopeo umoci
 
 # A directory stands for the files that were removed from it.
 SOURCES := pyproject.toml $(shell find builder cache grammar \
-	\( -name __pycache__ -prune \) -o \( -type d -o -name '*.py' -o -name '*.lark' \) -print)
+	\( -name __pycache__ -prune \) -o \( -type d -o -name '*.py' -o -name '*.lark' -o -path '*/view/web/*' \) -print)
 
 KILLS ?= 200
 MINUTES ?= 5

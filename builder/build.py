@@ -37,6 +37,7 @@ from builder.steps import (
 )
 from builder.surroundings import PackagesRun, Surroundings
 from builder.testing import suite_places
+from builder.timeline import TimelineRecorder
 from grammar.includes import spliced
 
 if TYPE_CHECKING:
@@ -118,7 +119,8 @@ class Build:
         self._origin = origin
         self._confined = confined
         self._settings = settings
-        self._emit = emit = in_turn(emit)
+        self._timeline = TimelineRecorder(emit)
+        self._emit = emit = in_turn(self._timeline)
         self._resolve = resolve
         self._numbers = itertools.count(1)
         self._top = ""
@@ -172,6 +174,7 @@ class Build:
             self._around.agents.close()
         image_id = self._store.images.put(result.image.to_json())
         self._store.memo.put("base", image_id, (result.base or "").encode())
+        self._timeline.keep(self._store, image_id)
         self._store.records.touch(self._cache.used)
         # Before names: a name must not outlive, in a power cut, what it names.
         self._store.sync()

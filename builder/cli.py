@@ -30,6 +30,7 @@ COMMANDS = {
     "history": "show the lines that made an image",
     "inspect": "show everything about an image or container, as JSON",
     "layers": "show an image's layers: digests, sizes, the lines that made them",
+    "view": "show an image as a page: layers, files, waste, build",
     "diff": "show the files that differ between images, or from the base",
     "commit": "make an image of a stopped container",
     "containers": "list the containers that `run` left in the store",
