@@ -1,8 +1,8 @@
 """pybuild.toml: defaults for what the command line does not say. docs/configuration.md lists every key.
 
 Files are read from /etc/pybuild, the user's configuration directory and the working directory; a later one
-overrides what an earlier one says, key by key. An unknown key or a value of the wrong kind is an error: a
-misspelt `insecure` must not silently do nothing.
+overrides what an earlier one says, key by key, but for limits: the lower one holds. An unknown key or a value
+of the wrong kind is an error: a misspelt `insecure` must not silently do nothing.
 """
 
 from __future__ import annotations
@@ -105,9 +105,23 @@ def load(
             from builder.config_keys import check
             from grammar.source import Source
 
-            values.update(check(Source(path, text)))
+            for key, value in check(Source(path, text)).items():
+                values[key] = _stricter(key, values[key], value) if key in values else value
             files.append(path)
     return _config(values, tuple(files)) if files else Config()
+
+
+def _stricter(key: tuple[str, ...], before: Any, after: Any) -> Any:
+    """Return what two files say together. The later one is the working directory's, which a repository may
+    have brought: what it may not lift is what was set to hold commands back.
+    """
+    if key == ("no-new-privileges",):
+        return before or after
+    if key[0] == "limits":
+        from builder.limits import amount
+
+        return min(before, after, key=lambda text: amount(key[1], text))
+    return after
 
 
 def search_path(cwd: str, environ: Mapping[str, str]) -> tuple[str, ...]:

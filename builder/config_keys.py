@@ -79,10 +79,20 @@ def _text(value: Any, directory: str) -> str:
     return str(value)
 
 
-def _number(value: Any, directory: str) -> str:
-    if type(value) not in (int, float):
-        raise ValueError
-    return str(value)
+def _limit(name: str, *kinds: type) -> Callable[[Any, str], str]:
+    def read(value: Any, directory: str) -> str:
+        from builder.errors import UsageError
+        from builder.limits import amount
+
+        if type(value) not in kinds:
+            raise ValueError
+        try:
+            amount(name, str(value))
+        except UsageError:
+            raise ValueError from None
+        return str(value)
+
+    return read
 
 
 def _context(value: Any, directory: str) -> str:
@@ -173,20 +183,30 @@ KEYS = (
     Key(
         ("compression-level",), "a number from 0 on", "The level of that compression.", _exactly(int, least=0)
     ),
-    Key(("limits", "memory"), "a string", "The memory that a command may use, as `--memory`.", _exactly(str)),
+    Key(
+        ("limits", "memory"),
+        'a size such as "2g"',
+        "The memory that a command may use, as `--memory`.",
+        _limit("memory", str),
+    ),
     Key(
         ("limits", "cpus"),
         "a number",
         "The processors that a command may use, as `--cpus`.",
-        _number,
+        _limit("cpus", int, float),
     ),
     Key(
         ("limits", "pids"),
-        "a whole number from 1 on",
+        "a whole number",
         "The processes and threads that a command may have, as `--pids-limit`.",
-        lambda value, directory: str(_exactly(int, least=1)(value, directory)),
+        _limit("pids", int),
     ),
-    Key(("limits", "timeout"), "a string", "How long a build may take, as `--timeout`.", _exactly(str)),
+    Key(
+        ("limits", "timeout"),
+        'a duration such as "1h30m"',
+        "How long a build may take, as `--timeout`.",
+        _limit("timeout", str),
+    ),
     Key(
         ("build-args", "*"),
         "a string or a number",

@@ -61,6 +61,15 @@ def limits(args: argparse.Namespace, config: Config | None = None) -> Limits:
     )
 
 
+def amount(name: str, text: str) -> float:
+    """Return what a limit of pybuild.toml's is, to be compared with others: infinite for none. `name` is a
+    field of Limits. Raises UsageError.
+    """
+    readers = {"memory": _memory, "cpus": _cpus, "pids": _pids, "timeout": _timeout}
+    found = readers[name](text)
+    return float("inf") if found is None else found
+
+
 def _memory(text: str | None) -> int | None:
     """As with docker, 0 is no limit."""
     from builder.asked import size

@@ -134,6 +134,20 @@ def test_the_nearest_file_wins_key_by_key(tmp_path: Path) -> None:
     assert config.files == (str(user), str(near))
 
 
+def test_no_file_lifts_a_limit_of_another(tmp_path: Path) -> None:
+    def together(user: str, near: str) -> Config:
+        write(tmp_path / "config" / "pybuild" / "pybuild.toml", user)
+        write(tmp_path / "here" / "pybuild.toml", near)
+        return load(cwd=str(tmp_path / "here"), environ={"XDG_CONFIG_HOME": str(tmp_path / "config")})
+
+    strict = "no-new-privileges = true\n[limits]\nmemory = '900m'\ncpus = 1\npids = 9\ntimeout = '50s'\n"
+    loose = "no-new-privileges = false\n[limits]\nmemory = '1g'\ncpus = 1.5\npids = 10\ntimeout = '1m'\n"
+    none = "[limits]\nmemory = '0b'\ncpus = 0\npids = 0\ntimeout = '0'\n"
+    for config in (together(strict, loose), together(loose, strict), together(strict, none)):
+        assert (config.memory, config.cpus, config.pids, config.timeout) == ("900m", "1", "9", "50s")
+        assert config.no_new_privileges
+
+
 def test_a_named_file_is_the_only_one(tmp_path: Path) -> None:
     write(tmp_path / "pybuild.toml", 'progress = "json"\n')
     other = write(tmp_path / "other.toml", "pull = true\n")
@@ -230,6 +244,11 @@ def test_an_unknown_table_is_told_what_there_is(tmp_path: Path) -> None:
         ("[build-args]\n'a b' = 1", '"a b" is no build argument\'s name', "2:2"),
         ('[registries."https://x"]\ninsecure=true', '"https://x" is no registry\'s name', "1:14"),
         ("[registries.x]\nca = 3", "`ca` must be a file, not 3", "2:1"),
+        ("[limits]\nmemory = 'much'", '`memory` must be a size such as "2g", not "much"', "2:1"),
+        ("[limits]\nmemory = 5", '`memory` must be a size such as "2g", not 5', "2:1"),
+        ("[limits]\ncpus = true", "`cpus` must be a number, not true", "2:1"),
+        ("[limits]\npids = 1.5", "`pids` must be a whole number, not 1.5", "2:1"),
+        ("limits.timeout = 'soon'", '`timeout` must be a duration such as "1h30m"', "1:8"),
         ("a = \n", "not TOML: ", "1:5"),
         ("pull = true\npull = true", "not TOML: ", "2:"),
         ("[registries", "not TOML: ", "1:"),
