@@ -57,7 +57,9 @@ def _expire(_number: int, _frame: FrameType | None) -> NoReturn:
 
 
 def _running(events: Iterable[Event]) -> list[str]:
-    """Return the lines of the steps that have begun to run, and have not ended."""
+    """Return the lines of the steps that run; where none does, of those that have begun: what ADD fetches, it
+    fetches before.
+    """
     texts: dict[int, str] = {}
     running: dict[int, str] = {}
     for event in events:
@@ -67,4 +69,5 @@ def _running(events: Iterable[Event]) -> list[str]:
             running[event.step] = texts[event.step]
         elif isinstance(event, StepFinished):
             running.pop(event.step, None)
-    return [*running.values()]
+            del texts[event.step]
+    return [*(running or texts).values()]
