@@ -80,8 +80,13 @@ class Checkouts:
                 self._git(*read, directory=repository, work_tree=tree, index=index)
                 submodules = () if address.submodules is False else self._submodules(repository, wanted)
             except GitFailed as failed:
+                damaged = any(word in failed.told for word in ("corrupt", "unable to read", "missing"))
                 raise FetchError(
-                    f"{address.shown} cannot be checked out:\n{failed.told[-1000:]}", code="git/checkout"
+                    f"{address.shown} cannot be checked out:\n{failed.told[-1000:]}",
+                    code="git/checkout",
+                    hint="`pybuild prune` removes what was kept of it, if that is damaged"
+                    if damaged
+                    else None,
                 ) from None
         if os.path.exists(index):
             os.unlink(index)
