@@ -297,3 +297,15 @@ def _unusable(controller: str, reason: str) -> HostError:
         code="host/cgroups",
         hint="cgroups must be mounted and writable, as root or delegated to the user; `pybuild doctor` tells",
     )
+
+
+def groups_of(pid: int) -> tuple[str, ...]:
+    """Return the directories of those groups that a launcher made, and that the process is in."""
+    try:
+        with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+            names = {os.path.basename(line.rstrip("\n").split(":", 2)[2]) for line in file}
+    except OSError:  # it has ended
+        return ()
+    ours = [name for name in names if name.startswith(_PREFIX)]
+    places = sorted({place.directory for place in controllers().values()})
+    return tuple(path for at in places for name in ours if os.path.isdir(path := f"{at}/{name}"))

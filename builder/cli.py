@@ -26,6 +26,7 @@ COMMANDS = {
     "debug": "open a shell in a step that failed, and go on from there",
     "shell": "open a shell before any line of a recipe",
     "run": "run a command in a new container of an image",
+    "exec": "run a command in a container that runs",
     "images": "list the images in the store",
     "history": "show the lines that made an image",
     "inspect": "show everything about an image or container, as JSON",
@@ -155,7 +156,7 @@ def run(argv: Sequence[str]) -> int:
         # argparse takes all positional words where it meets the first, unless it is told to look for more.
         mixed = getattr(module, "INTERMIXED", False)
         arguments = (sub.parse_intermixed_args if mixed else sub.parse_args)(words[1:])
-        if command not in _UNPRIVILEGED:
+        if command not in _UNPRIVILEGED and not getattr(module, "JOINS", False):
             from builder import userns
 
             userns.try_enter()
@@ -285,7 +286,7 @@ def _show(error: Exception, command: str | None) -> int:
     show(error)
     from builder.excerpts import exit_code
 
-    if command == "run":
+    if command in ("run", "exec"):
         status = getattr(error, "status", None)  # the command could not be started: 126 or 127
         return status if isinstance(status, int) else RUN_ERROR
     return exit_code(error)

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from builder.asked import extra_host, no_new_privileges, shm_size, ulimit
@@ -104,7 +104,15 @@ def _environment(env: tuple[str, ...], args: argparse.Namespace) -> tuple[tuple[
     for pair in env:
         name, _, value = pair.partition("=")
         values[name] = value
-    for text in (*(line for path in args.env_file for line in _lines(path)), *args.env):
+    return environment(
+        tuple(values.items()), (*(line for path in args.env_file for line in _lines(path)), *args.env)
+    )
+
+
+def environment(env: tuple[tuple[str, str], ...], given: Iterable[str]) -> tuple[tuple[str, str], ...]:
+    """Return `env` with what --env gives: NAME=VALUE, or a NAME of ours. Raises UsageError."""
+    values = dict(env)
+    for text in given:
         name, mark, value = text.partition("=")
         if not name:
             raise UsageError(f"--env {text!r}: write NAME=VALUE", code="usage/pair")

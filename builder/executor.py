@@ -79,6 +79,8 @@ class ExecRequest:
     rlimits: (name as setrlimit(2) has it, such as "nofile"; soft; hard; -1 for no limit).
     shm_size: of /dev/shm, in bytes. timeout: seconds until the command is killed, None for never.
     memory: bytes, cpus: how many, pids: how many processes and threads; None for no limit of its own.
+    join: a pidfd of pid 1 of a sandbox that runs, whose namespaces the command enters: it gets that root, and
+    of the above nothing that makes one. `groups`: directories of control groups that it is put in.
     platform: what its programs are for, None for this machine; the executor emulates it, and sets `emulator`
     for that: name, magic and mask of a handler (builder/emulation.py), and the open program.
 
@@ -112,6 +114,8 @@ class ExecRequest:
     pids: int | None = None
     platform: Platform | None = None
     emulator: tuple[str, bytes, bytes, int] | None = None
+    join: int | None = None
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +138,11 @@ class Running(Protocol):
     def wait(self) -> ExecResult:
         """Read the output until the command has ended and everything it left running is dead. Raises
         CommandError.
+        """
+
+    def when_begun(self, tell: Callable[[int, int], None]) -> None:
+        """Have `tell` called with the pidfds of pid 1 and of the command once there are both, while somebody
+        waits. They stay the executor's. To be said before anybody does.
         """
 
     def kill(self, signal: int) -> None:

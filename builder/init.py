@@ -39,16 +39,16 @@ def run(
     `group_name` the control group to make for its limits, if it has any.
     """
     try:
-        _depend_on(launcher)
+        depend_on(launcher)
         request, standard = wire.decode(os.pread(payload, os.fstat(payload).st_size, 0), fds)
         group = _make_group(group_name, request)
         supervision = supervise(request)
         _enter_root(request)
-        stdio = _standard(request, standard, control)
-        command = _start(request, stdio, control, group, supervision)
+        stdio = streams(request, standard, control)
+        command = start(request, stdio, control, group, supervision)
         kept = [fd for fd, _ in group.fds.values()] if group else []
         kept += supervision.fds if supervision else []
-        _close_all_but([control.fileno(), *kept])
+        close_all_but([control.fileno(), *kept])
         if supervision is not None:
             supervision.run(command)
         status = reap(command)
@@ -61,7 +61,7 @@ def run(
         os._exit(0)
 
 
-def _depend_on(launcher: int) -> None:
+def depend_on(launcher: int) -> None:
     """Die with the launcher; with this process, the kernel kills everything in the pid namespace."""
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # the launcher ignores it, so that the kernel reaps for it
     linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -84,7 +84,8 @@ def _make_group(name: str, request: ExecRequest) -> Group | None:
     return cgroups.make(name, request)
 
 
-def _close_all_but(kept: list[int]) -> None:
+def close_all_but(kept: list[int]) -> None:
+    """Close all descriptors but the standard streams and these."""
     first = 3
     for fd in sorted(kept):
         if fd > first:
@@ -106,12 +107,12 @@ def _enter_root(request: ExecRequest) -> None:
     (hostroot if request.root == "host" else rootfs).build(request, sources)
 
 
-def _standard(
+def streams(
     request: ExecRequest, standard: Sequence[int | None], control: socket.socket
 ) -> tuple[int, int, int]:
     """Return the command's three standard streams."""
     if request.tty:
-        terminal = _terminal(control, request.root == "overlay")
+        terminal = _terminal(control, request.root == "overlay" and request.join is None)
         return terminal, terminal, terminal
     stdin, stdout, stderr = standard
     return _open(stdin), _open(stdout), _open(stderr)
@@ -137,7 +138,7 @@ def _terminal(control: socket.socket, console: bool) -> int:
     return slave
 
 
-def _start(
+def start(
     request: ExecRequest,
     stdio: tuple[int, int, int],
     control: socket.socket,

@@ -22,10 +22,11 @@ if TYPE_CHECKING:
 
 _MOST_FDS = 253  # SCM_MAX_FD
 _BOOTSTRAP = (
-    "import sys; sys.path.append(sys.argv[1]); from builder.launcher import serve; serve(int(sys.argv[2]))"
+    "import sys; sys.path.append(sys.argv[1]); from builder.launcher import serve; "
+    "serve(int(sys.argv[2]), joins=sys.argv[3] == 'joins')"
 )
 _CHANNEL = 3
-_LIMITED = b"L"
+_KINDS = {"plain": b"!", "limited": b"L", "join": b"J"}
 
 
 class Launcher:
@@ -36,19 +37,21 @@ class Launcher:
         self._channel = channel
 
     @classmethod
-    def start(cls) -> Launcher:
-        """Start the process; does not wait for it. Raises HostError without root."""
+    def start(cls, *, joins: bool = False) -> Launcher:
+        """Start the process; does not wait for it. `joins`: it is for sandboxes of other launchers, too, and
+        makes none. Raises HostError without root.
+        """
         if os.geteuid() != 0:
             from builder.reports import PRIVILEGES_HINT
 
             raise HostError("running steps needs root", code="host/privileges", hint=PRIVILEGES_HINT)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            return cls(_spawn(theirs.fileno()), ours)
+            return cls(_spawn(theirs.fileno(), joins), ours)
 
-    def submit(self, control: int, payload: int, fds: Sequence[int], *, limited: bool = False) -> None:
+    def submit(self, control: int, payload: int, fds: Sequence[int], kind: str = "plain") -> None:
         """Have a sandbox made of the request in the memfd `payload`; it reports through `control`. All fds
-        are copied. `limited`: it needs a control group.
+        are copied. `kind`: plain, limited if it needs a control group, join if it is to enter a sandbox.
 
         Raises HostError if the launcher is gone.
         """
@@ -56,9 +59,8 @@ class Launcher:
             raise HostError(f"{len(fds)} open files cannot be passed to one step", code="host/sandbox")
         rights = array.array("i", [control, payload, *fds])
         try:
-            kind = _LIMITED if limited else b"!"
             ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
-            self._channel.sendmsg([kind], ancillary, socket.MSG_NOSIGNAL)
+            self._channel.sendmsg([_KINDS[kind]], ancillary, socket.MSG_NOSIGNAL)
         except OSError as error:
             raise HostError(f"the launcher of steps is gone: {error.strerror}", code="host/sandbox") from None
 
@@ -71,7 +73,7 @@ class Launcher:
             os.waitpid(self._pid, 0)
 
 
-def _spawn(channel: int) -> int:
+def _spawn(channel: int, joins: bool) -> int:
     """Start a fresh interpreter with `channel` as its fd 3, and nothing of ours but the search path of
     libraries.
     """
@@ -80,6 +82,7 @@ def _spawn(channel: int) -> int:
     environment = {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ}
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     argv = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOTSTRAP, root, str(_CHANNEL)]
+    argv.append("joins" if joins else "makes")
     null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
     return os.posix_spawn(
         sys.executable,
@@ -91,7 +94,7 @@ def _spawn(channel: int) -> int:
     )
 
 
-def serve(fd: int) -> NoReturn:
+def serve(fd: int, *, joins: bool = False) -> NoReturn:
     """Be the launcher: fork a sandbox for each request until the builder is gone."""
     import signal
 
@@ -99,7 +102,7 @@ def serve(fd: int) -> NoReturn:
     from cache import idmap
 
     inherited.settle()
-    if idmap.confined():
+    if idmap.confined() and not joins:  # setns(2) goes down to pid namespaces below one's own only
         _enter_pid_namespace()
     if idmap.single():
         # In a step's root there is nothing left to import.
@@ -125,7 +128,10 @@ def serve(fd: int) -> NoReturn:
         if not fds:
             groups.close()
             os._exit(0)
-        _launch(fds, namespace, own, channel, groups if kind == _LIMITED else None)
+        if kind == _KINDS["join"]:
+            _join(fds, own, channel)
+        else:
+            _launch(fds, namespace, own, channel, groups if kind == _KINDS["limited"] else None)
 
 
 class Groups:
@@ -250,6 +256,29 @@ def _launch(fds: list[int], namespace: int, own: int, channel: socket.socket, gr
         if groups is not None:
             groups.keep(pidfd, group)
         else:
+            os.close(pidfd)
+    except Exception as error:
+        reports.send_error(control, error)
+    finally:
+        control.close()
+        for fd in fds[1:]:
+            os.close(fd)
+
+
+def _join(fds: list[int], own: int, channel: socket.socket) -> None:
+    """Fork the process that has the request's command run in a sandbox that there is."""
+    from builder import joining, linux, reports
+
+    control = socket.socket(fileno=fds[0])
+    try:
+        linux.load()
+        pid = os.fork()
+        if pid == 0:
+            channel.close()
+            joining.run(control, fds[1], fds[2:], own)
+        with suppress(ProcessLookupError):  # it has ended already, and said how
+            pidfd = os.pidfd_open(pid)
+            reports.send(control, (reports.STARTED,), pidfd)
             os.close(pidfd)
     except Exception as error:
         reports.send_error(control, error)

@@ -66,6 +66,8 @@ def become(
             _be_supervised(supervisor, single=True)
         supervisor.close()
     _change_user(identity)
+    if request.join is not None:
+        _depend_on_parent()
     execute(request.argv, _environment(request, identity))
 
 
@@ -135,6 +137,15 @@ def _change_user(identity: Identity) -> None:
         os.setgroups(groups)
     os.setgid(gid)
     os.setuid(uid)
+
+
+def _depend_on_parent() -> None:
+    """Die with the process that waits for this one, which no pid namespace of its own ties it to. Asked for
+    last: a change of the user takes it back (prctl(2), PR_SET_PDEATHSIG).
+    """
+    linux.prctl(linux.PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() == 1:  # it is dead by now
+        os._exit(128 + signal.SIGKILL)
 
 
 def _environment(request: ExecRequest, identity: Identity) -> dict[str, str]:

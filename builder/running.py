@@ -64,6 +64,7 @@ class SandboxRunning:
         self._terminal: int | None = None
         self._signals: list[int] = []
         self._size: tuple[int, int] | None = None
+        self._begun: Callable[[int, int], None] | None = None
         self._typed = request.stdin if request.tty and isinstance(request.stdin, bytes) else b""
 
     def wait(self) -> ExecResult:
@@ -78,6 +79,12 @@ class SandboxRunning:
             finally:
                 self._finish()
         return self._result()
+
+    def when_begun(self, tell: Callable[[int, int], None]) -> None:
+        """Have `tell` called with the pidfds of pid 1 and of the command once there are both, in the thread
+        that waits. They stay ours. To be said before it does.
+        """
+        self._begun = tell
 
     def kill(self, number: int) -> None:
         """Send a signal to the command; SIGKILL ends all of its processes. From any thread; too late is
@@ -171,6 +178,9 @@ class SandboxRunning:
         elif fd is not None:
             with self._lock:
                 self._keep(kind, fd)
+            if self._begun is not None and self._init is not None and self._command is not None:
+                begun, self._begun = self._begun, None
+                begun(self._init, self._command)
 
     def _keep(self, kind: int, fd: int) -> None:
         """Take over an fd, and do with it what was asked for before it was there."""

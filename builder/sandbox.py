@@ -58,7 +58,8 @@ class Sandbox:
             standard = _standard(request, streams, passed)
             payload = _memory("request", wire.encode(request, standard, fds))
             passed.append(payload)
-            self._launcher.submit(theirs.fileno(), payload, fds, limited=bool(wanted(request)))
+            kind = "join" if request.join is not None else "limited" if wanted(request) else "plain"
+            self._launcher.submit(theirs.fileno(), payload, fds, kind)
         except BaseException:
             ours.close()
             for fd in streams:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from builder.executor import ExecRequest, ExecResult, Executor, Running
 
-_PASSED_ON = (
+PASSED_ON = (
     signal.SIGINT,
     signal.SIGTERM,
     signal.SIGHUP,
@@ -27,7 +27,13 @@ _PASSED_ON = (
 )
 
 
-def attach(executor: Executor, request: ExecRequest, *, interactive: bool) -> ExecResult:
+Begun = Callable[[int, int], None]
+"""Called with the pidfds of pid 1 and of the command, once they are there."""
+
+
+def attach(
+    executor: Executor, request: ExecRequest, *, interactive: bool, begun: Begun | None = None
+) -> ExecResult:
     """Run the request's command on our standard streams; return how it ended.
 
     With `request.tty` it gets a terminal of its own, and ours is raw meanwhile; with `interactive` our
@@ -36,33 +42,71 @@ def attach(executor: Executor, request: ExecRequest, *, interactive: bool) -> Ex
     if request.tty:
         if interactive and not os.isatty(0):
             raise UsageError("the input is not a terminal", code="run/tty", hint="leave -t out")
-        return _on_terminal(executor, request, interactive=interactive)
+        return _on_terminal(executor, request, interactive, begun)
     stdin = 0 if interactive else os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
         sys.stdout.flush()
         running = executor.start(replace(request, stdio=(stdin, 1, 2)), lambda *_: None)
-        with _Signals(running, _PASSED_ON):
+        if begun is not None:
+            running.when_begun(begun)
+        with Signals(running, PASSED_ON):
             return running.wait()
     finally:
         if stdin:
             os.close(stdin)
 
 
-def _on_terminal(executor: Executor, request: ExecRequest, *, interactive: bool) -> ExecResult:
+def _on_terminal(
+    executor: Executor, request: ExecRequest, interactive: bool, begun: Begun | None
+) -> ExecResult:
     running = executor.start(request, lambda _stream, data: _write_all(1, data))
-    with _Signals(running, _PASSED_ON), _RawTerminal(interactive), _WindowSize(running):
-        if interactive:
-            threading.Thread(target=_type, args=(running,), daemon=True).start()
+    if begun is not None:
+        running.when_begun(begun)
+    with (
+        Signals(running, PASSED_ON),
+        _RawTerminal(interactive),
+        _WindowSize(running),
+        _Typing(running, interactive),
+    ):
         return running.wait()
 
 
-def _type(running: Running) -> None:
-    """Pass what is typed on, until the container is gone."""
-    try:
-        while data := os.read(0, 4096):
-            running.write(data)
-    except OSError:
-        return
+class _Typing:
+    """Passes what is typed on while the command runs, and takes nothing of what comes after that: it is for
+    whoever has the terminal next.
+    """
+
+    def __init__(self, running: Running, wanted: bool) -> None:
+        self._running = running
+        self._wanted = wanted
+        self._stop = (-1, -1)
+        self._thread = threading.Thread(target=self._pass_on, daemon=True)
+
+    def __enter__(self) -> None:
+        if self._wanted:
+            self._stop = os.pipe2(os.O_CLOEXEC)
+            self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        if self._wanted:
+            os.close(self._stop[1])
+            self._thread.join()
+            os.close(self._stop[0])
+
+    def _pass_on(self) -> None:
+        import select
+
+        poll = select.poll()
+        poll.register(0, select.POLLIN)
+        poll.register(self._stop[0], select.POLLHUP)
+        try:
+            while not any(fd == self._stop[0] for fd, _ in poll.poll()):
+                data = os.read(0, 4096)
+                if not data:
+                    return
+                self._running.write(data)
+        except OSError:
+            return
 
 
 def _write_all(fd: int, data: bytes) -> None:
@@ -71,7 +115,7 @@ def _write_all(fd: int, data: bytes) -> None:
         view = view[os.write(fd, view) :]
 
 
-class _Signals:
+class Signals:
     """Passes signals on to the command for as long as it runs."""
 
     def __init__(self, running: Running, numbers: tuple[signal.Signals, ...]) -> None:

@@ -107,6 +107,32 @@ def enter() -> None:
     _entered, _uid = mapping, uid
 
 
+def join(pidfd: int) -> None:
+    """Become root of the user namespace of a process, if it has another than this one: of a pybuild of the
+    same user. The process must have one thread. Raises HostError where the kernel refuses.
+    """
+    global _entered, _uid
+    if is_root():
+        return
+    uid = os.geteuid()
+    from builder import linux
+    from cache import idmap
+
+    mapping = find_mapping()
+    try:
+        linux.setns(pidfd, linux.CLONE_NEWUSER)
+        linux.unshare(linux.CLONE_NEWNS)
+    except OSError as error:
+        raise HostError(
+            f"the container's user namespace cannot be entered: {error.strerror}", code="host/user-namespace"
+        ) from None
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    linux.mount("", "/", "", linux.MS_REC | linux.MS_PRIVATE)
+    idmap.forget()
+    _entered, _uid = mapping, uid
+
+
 def find_mapping() -> Mapping:
     """Return the ids that a namespace of this user can have."""
     uid, gid = os.geteuid(), os.getegid()

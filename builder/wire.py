@@ -30,6 +30,8 @@ def encode(request: ExecRequest, standard: Sequence[int | None], fds: list[int])
     fields["standard"] = [fd if fd is None else _index(fd, fds) for fd in standard]
     if request.emulator is not None:
         fields["emulator"] = (*request.emulator[:3], _index(request.emulator[3], fds))
+    if request.join is not None:
+        fields["join"] = _index(request.join, fds)
     return marshal.dumps(fields)
 
 
@@ -53,6 +55,8 @@ def decode(data: bytes, fds: Sequence[int]) -> tuple[ExecRequest, list[int | Non
     fields = marshal.loads(data)
     if fields["emulator"] is not None:
         fields["emulator"] = (*fields["emulator"][:3], fds[fields["emulator"][3]])
+    if fields["join"] is not None:
+        fields["join"] = fds[fields["join"]]
     for mount in fields["mounts"]:
         source = mount["source"]
         if isinstance(source, int):

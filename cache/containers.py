@@ -4,6 +4,8 @@ here.
     containers/<id>/diff/          what the container wrote: an overlay upperdir
     containers/<id>/work/          overlayfs's own, made anew for each run
     containers/<id>/config.json    image, command, when, how it ended
+    containers/<id>/state.json     its processes, and how more are started in it, while it runs
+    containers/<id>/log, log.1     what it wrote, if nobody was there to read it: JSON lines
 
 A container that runs is held by the flock of its directory.
 """
@@ -37,7 +39,8 @@ _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 class Container:
     """A container that was run. `chain_id` is the root filesystem below its upper ("" for an empty one);
     times in seconds since 1970; `status` is its exit code, None while it runs or if pybuild was killed.
-    `auto_remove`: it goes when it ends, whoever finds that it has."""
+    `auto_remove`: it goes when it ends, whoever finds that it has. `reference`: its image as the user named
+    it. `ports`: HOST:PORT->PORT/PROTOCOL. `stop_signal`: what asks it to end, "" for SIGTERM."""
 
     id: str
     name: str
@@ -47,12 +50,18 @@ class Container:
     created: int
     status: int | None = None
     auto_remove: bool = False
+    reference: str = ""
+    ports: tuple[str, ...] = ()
+    stop_signal: str = ""
+    detached: bool = False
+    finished: int | None = None
 
 
 class ContainerStore:
     """The containers of the store at `root`."""
 
-    def __init__(self, root: str, scratch: Scratch) -> None:
+    def __init__(self, root: str, scratch: Scratch | None = None) -> None:
+        """Without `scratch`, they can be looked at, and none be removed."""
         self._path = root + "/containers"
         self._layerdb = root + "/layerdb/sha256"
         self._scratch = scratch
@@ -60,6 +69,25 @@ class ContainerStore:
     def upper(self, container_id: str) -> str:
         """Return the path of the container's upper."""
         return f"{self._path}/{container_id}/diff"
+
+    def directory(self, container_id: str) -> str:
+        """Return the path of what is kept of the container."""
+        return f"{self._path}/{container_id}"
+
+    def wait(self, container_id: str) -> None:
+        """Return when no process holds the container any more."""
+        try:
+            fd = os.open(f"{self._path}/{container_id}", _DIRECTORY)
+        except FileNotFoundError:
+            return
+        try:
+            flock(fd, LOCK_EX)
+        finally:
+            os.close(fd)
+
+    def get(self, container_id: str) -> Container | None:
+        """Return the container as it is now; None if it has been removed."""
+        return self._read(container_id)
 
     def create(self, container: Container) -> int:
         """Make the directory of a container, and return a descriptor that says that it runs while it is
@@ -105,7 +133,7 @@ class ContainerStore:
     def sweep(self) -> None:
         """Remove those that were to go when they end, and whose pybuild did not live to see it."""
         for container in tuple(self._read_all()):
-            if container.auto_remove and not self.is_running(container.id):
+            if self._scratch is not None and container.auto_remove and not self.is_running(container.id):
                 with contextlib.suppress(StoreError):
                     self.remove(container.id)
 
@@ -154,6 +182,7 @@ class ContainerStore:
         """Remove a container that does not run. Raises StoreError if it does."""
         if self.is_running(container_id):
             raise StoreError(f"container {container_id[:12]} is running", code="container/running")
+        assert self._scratch is not None
         with storing("removing a container"), contextlib.suppress(FileNotFoundError):
             self._scratch.take_away(f"{self._path}/{container_id}").discard()
 
@@ -172,7 +201,8 @@ class ContainerStore:
         try:
             with open(f"{self._path}/{container_id}/config.json", encoding="utf-8") as file:
                 value = json.load(file)
-            return Container(**{**value, "command": tuple(value["command"]), "id": container_id})
+            words = {name: tuple(value.get(name, ())) for name in ("command", "ports")}
+            return Container(**{**value, **words, "id": container_id})
         except (OSError, ValueError, TypeError, KeyError):
             return None
 

@@ -9,11 +9,11 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from builder.commands.rm import find_container
 from builder.epoch import find_epoch
 from builder.errors import UsageError
 from builder.image import HistoryEntry, assemble
 from builder.lookup import read_image
+from builder.runningcontainers import find_container
 from builder.session import image_name, open_session
 from cache.oci.digest import ChainID, Digest
 

@@ -65,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
 def _found(store: Store, text: str, kind: str | None, platform: Platform | None) -> dict[str, object]:
     """As docker inspect, a container's name or id comes before an image's."""
     if kind == "container":
-        from builder.commands.rm import find_container
+        from builder.runningcontainers import find_container
 
         return inspect_container(store, find_container(store.containers, text))
     container = store.containers.find(text) if kind is None and platform is None else None

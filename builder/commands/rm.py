@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 
 from builder.errors import UsageError
+from builder.runningcontainers import find_container
 from builder.session import open_session
-from cache.containers import Container, ContainerStore
+from cache.containers import ContainerStore
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -46,15 +47,3 @@ def _remove(store: ContainerStore, text: str, *, force: bool) -> None:
         store.kill(container.id)
     store.remove(container.id)
     print(container.name or container.id[:12])
-
-
-def find_container(store: ContainerStore, text: str) -> Container:
-    """Return the container that `text` means. Raises UsageError if there is none."""
-    found = store.find(text)
-    if found is None:
-        raise UsageError(
-            f"there is no container {text!r}",
-            code="container/unknown",
-            hint="`pybuild containers` lists them",
-        )
-    return found

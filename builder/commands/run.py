@@ -104,13 +104,20 @@ def _request(
 
 
 def _execute(session: Session, request: ExecRequest, container: Container, args: argparse.Namespace) -> int:
+    from builder.containerstate import begun, save
     from builder.executor import CommandError
     from builder.limits import killed
     from builder.terminal import attach
 
     store = session.store.containers
+    directory = store.directory(container.id)
     try:
-        result = attach(session.executor(), request, interactive=args.interactive)
+        result = attach(
+            session.executor(),
+            request,
+            interactive=args.interactive,
+            begun=lambda init, command: save(directory, begun(request, init, command, int(time.time()))),
+        )
     except CommandError as error:
         store.finish(replace(container, status=error.status))
         raise
