@@ -149,9 +149,9 @@ class Build:
             self._cancellation,
             threading.RLock(),
             settings.limits,
+            inspection,
         )
         self._stages: dict[tuple[str, int, Platform], StageResult] = {}
-            inspection,
         self._images: dict[tuple[ImageBase, str], StageResult] = {}
         self._locks = locks
         self.loader = RecipeLoader(store.memo, confined)
