@@ -7,7 +7,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from builder.events import BuildFinished, BuildStarted, Emit, Notice
 from builder.limits import Limits
 from builder.parallel import Cancellation, Stages, in_turn
 from builder.plan import PlanOptions, near_stage, plan, settle
+from builder.platformplans import Node, PlatformPlan, joined
 from builder.recipes import RecipeLoader, refuse_cycle
 from builder.secrets import Secrets, SecretSource
 from builder.sources import Sources, ignore_files
@@ -31,7 +32,6 @@ from builder.steps import (
     PlannedStage,
     RecipeBase,
     Scratch,
-    StageBase,
     TestStep,
     describe,
 )
@@ -56,7 +56,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a build is asked for, beside the recipe. `epoch` in seconds, None where real times stay."""
+    """What a build is asked for, beside the recipe. `epoch` in seconds, None where real times stay.
+    `platforms`: those to build for, where it is not that of `options` alone.
+    """
 
     options: PlanOptions
     names: tuple[str, ...] = ()
@@ -70,19 +72,35 @@ class Settings:
     lock: Mode = "used"
     packages_anew: bool = False
     limits: Limits = Limits()
+    platforms: tuple[Platform, ...] = ()
+
+    @property
+    def each_platform(self) -> tuple[PlanOptions, ...]:
+        """The options for each platform."""
+        if len(self.platforms) < 2:
+            return (self.options,)
+        return tuple(replace(self.options, platform=each) for each in self.platforms)
 
 
 @dataclass(frozen=True, slots=True)
 class Built:
-    """An image that stands in the store. `newest`: when the newest of its layers was made, in seconds."""
+    """What stands in the store now. `image_id` is the id of the image; of an index, where it is for several
+    platforms. `images` and `configs` are those of each of them.
+    """
 
     image_id: Digest
-    config: ImageConfig
+    images: tuple[Digest, ...]
+    configs: tuple[ImageConfig, ...]
     names: tuple[str, ...]
     recipes: tuple[str, ...]
     keys: tuple[str, ...]
     ran: int
     cached: int
+
+    @property
+    def config(self) -> ImageConfig:
+        """That of the image, or of the first one."""
+        return self.configs[0]
 
 
 BaseResolver = Callable[[ImageBase, str, "RecipeLock"], StageResult]
@@ -169,11 +187,11 @@ class Build:
         self._top = recipe
         settings = self._settings
         try:
-            result = self._recipe(recipe, context, settings.options, ())
+            results = self._recipes(recipe, context, settings.each_platform, ())
         finally:
             self._around.agents.close()
-        image_id = self._store.images.put(result.image.to_json())
-        self._store.memo.put("base", image_id, (result.base or "").encode())
+        images = [self._kept(result) for result in results]
+        image_id = images[0] if len(images) == 1 else self._index(images)
         self._timeline.keep(self._store, image_id)
         self._store.records.touch(self._cache.used)
         # Before names: a name must not outlive, in a power cut, what it names.
@@ -186,8 +204,25 @@ class Build:
         )
         recipes = tuple(self.loader.sources)
         return Built(
-            image_id, result.image, settings.names, recipes, tuple(cache.used), cache.ran, cache.cached
+            image_id,
+            tuple(images),
+            tuple(result.image for result in results),
+            settings.names,
+            recipes,
+            tuple(cache.used),
+            cache.ran,
+            cache.cached,
         )
+
+    def _kept(self, result: StageResult) -> Digest:
+        image_id = self._store.images.put(result.image.to_json())
+        self._store.memo.put("base", image_id, (result.base or "").encode())
+        return image_id
+
+    def _index(self, images: Sequence[Digest]) -> Digest:
+        """Keep the images of all platforms under one id."""
+        platforms = [options.platform for options in self._settings.each_platform]
+        return self._store.images.put_index(tuple(zip(platforms, images, strict=True)))
 
     @property
     def packages(self) -> tuple[PackagesRun, ...]:
@@ -197,11 +232,30 @@ class Build:
     def _next_number(self) -> int:
         return next(self._numbers)
 
-    def _recipe(self, path: str, context: str, options: PlanOptions, above: tuple[str, ...]) -> StageResult:
-        real = os.path.realpath(path)
+    def _recipes(
+        self, path: str, context: str, several: Sequence[PlanOptions], above: tuple[str, ...]
+    ) -> list[StageResult]:
+        """Return what the recipe makes, for each of `several`, which differ in their platforms."""
         recipe = self.loader.load(path)
         if self.loader.parsed:
             self._prepare_to_run(recipe)
+        plans = [self._planned(path, recipe, options, above) for options in several]
+        nodes = joined(plans)
+        self._announce(plans, nodes, not above)
+        origin = "" if above else self._origin
+        sources = Sources(self._store, context, path, origin=origin, remotes=self._remotes)
+        try:
+            self._run_stages(path, nodes, sources)
+            for each in plans:
+                self._remember(path, context, each.planned, sources)
+            return [each.result for each in plans]
+        finally:
+            sources.close()
+
+    def _planned(
+        self, path: str, recipe: Recipe, options: PlanOptions, above: tuple[str, ...]
+    ) -> PlatformPlan:
+        real = os.path.realpath(path)
         bases: dict[Base, StageResult] = {}
 
         def config_of(base: ImageBase | RecipeBase) -> ImageConfig:
@@ -211,16 +265,8 @@ class Build:
         outlined, configs = settle(recipe, options, config_of, self.loader.trigger)
         planned = plan(outlined, options, configs)
         planned = self._locks.enter(path).applied(planned)
-        self._announce(planned, not above)
         self._refuse_suites(planned)
-        origin = "" if above else self._origin
-        sources = Sources(self._store, context, path, origin=origin, remotes=self._remotes)
-        try:
-            result = self._run_stages(path, real, planned, bases, sources, options)
-            self._remember(path, context, planned, sources)
-            return result
-        finally:
-            sources.close()
+        return PlatformPlan(options, planned, bases)
 
     def _refuse_suites(self, planned: Plan) -> None:
         """A testinfra suite is a program that runs on this host."""
@@ -255,47 +301,50 @@ class Build:
             with contextlib.suppress(HostError):
                 self._around.executor()
 
-    def _announce(self, planned: Plan, top: bool) -> None:
-        for code, message, span in planned.warnings:
+    def _announce(self, plans: Sequence[PlatformPlan], nodes: Sequence[Node], top: bool) -> None:
+        for code, message, span in dict.fromkeys(told for each in plans for told in each.planned.warnings):
             self._emit(_warning(code, message, span))
         if top:
-            steps = sum(not isinstance(step, ConfigStep) for stage in planned.stages for step in stage.steps)
-            self._emit(BuildStarted(planned.recipe, planned.target, len(planned.stages), steps))
+            steps = sum(not isinstance(step, ConfigStep) for node in nodes for step in node.stage.steps)
+            planned = plans[0].planned
+            self._emit(BuildStarted(planned.recipe, planned.target, len(nodes), steps))
 
-    def _run_stages(
-        self,
-        path: str,
-        real: str,
-        planned: Plan,
-        bases: dict[Base, StageResult],
-        sources: Sources,
-        options: PlanOptions,
-    ) -> StageResult:
-        results = dict(bases)
-        names = {stage.index: stage.name for stage in planned.stages}
+    def _run_stages(self, path: str, nodes: Sequence[Node], sources: Sources) -> None:
+        real = os.path.realpath(path)
 
-        def shared(stage: PlannedStage) -> tuple[str, int, Platform] | None:
+        def shared(node: Node) -> tuple[str, int, Platform] | None:
             # The same stage may be asked for by several recipes: what options can change it is the top's.
-            return None if options.own else (real, stage.index, options.platform)
+            options = node.plans[0].options
+            return None if options.own else (real, node.stage.index, options.platform)
 
-        def start(stage: PlannedStage) -> StageResult | StageRun:
-            name = shared(stage)
+        def start(node: Node) -> StageResult | StageRun:
+            name = shared(node)
             found = self._stages.get(name) if name else None
             if found is not None:
                 return found
-            base = results[stage.base] if not isinstance(stage.base, Scratch) else _nothing(stage.image)
-            label = stage.name if path == self._top else _label(path, stage)
-            below = describe(stage.base, names)
-            return StageRun(self._around, path, stage, base, results, sources, label, below)
+            stage, of = node.stage, node.plans[0]
+            base = of.results[stage.base] if not isinstance(stage.base, Scratch) else _nothing(stage.image)
+            below = describe(stage.base, {each.index: each.name for each in of.planned.stages})
+            label = self._label(path, node)
+            return StageRun(self._around, path, stage, base, of.results, sources, label, below)
 
-        def finished(stage: PlannedStage, result: StageResult) -> None:
-            name = shared(stage)
+        def finished(node: Node, result: StageResult) -> None:
+            name = shared(node)
             if name:
                 self._stages[name] = result
-            results[StageBase(stage.index)] = result
+            node.finish(result)
 
-        Stages(self._settings.jobs, self._cancellation).run(planned.stages, start, finished)
-        return results[StageBase(planned.stages[-1].index)]
+        Stages(self._settings.jobs, self._cancellation).run(nodes, start, finished)
+
+    def _label(self, path: str, node: Node) -> str:
+        """Return what events call a stage; with several platforms as BuildKit, `linux/amd64->arm64 build`."""
+        stage = node.stage
+        label = stage.name if path == self._top else _label(path, stage)
+        if len(self._settings.platforms) < 2:
+            return label
+        platform, target = stage.image.platform, node.plans[0].options.platform
+        foreign = len(node.plans) == 1 and platform != target
+        return f"{platform}{'->' + str(target).partition('/')[2] if foreign else ''} {label}"
 
     def _base(self, base: ImageBase | RecipeBase, recipe: str, above: tuple[str, ...]) -> StageResult:
         try:
@@ -322,7 +371,7 @@ class Build:
         # not its own. What commands may do and reach is this build's.
         top = self._settings.options
         options = PlanOptions(base.platform, top.build_platform, target=base.target, asked=top.asked)
-        return self._recipe(path, os.path.dirname(path) or ".", options, above)
+        return self._recipes(path, os.path.dirname(path) or ".", (options,), above)[0]
 
 
 def _label(path: str, stage: PlannedStage) -> str:

@@ -63,7 +63,11 @@ def platforms(args: argparse.Namespace, config: Config) -> tuple[Platform, ...]:
 
 def only_platform(text: str | None) -> Platform | None:
     """Return the platform that `text` names, None if it is empty. Raises UsageError, also for several."""
-    found = _platforms(text)
+    return one_platform(_platforms(text))
+
+
+def one_platform(found: Sequence[Platform]) -> Platform | None:
+    """Return the platform in `found`, None if it is empty. Raises UsageError if there are several."""
     if len(found) > 1:
         raise UsageError(
             f"this takes one platform, not {', '.join(map(str, found))}",

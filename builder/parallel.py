@@ -10,12 +10,11 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from builder.events import Emit, Event
     from builder.stage import StageResult
-    from builder.steps import PlannedStage
 
 
 class Cancelled(Exception):
@@ -82,6 +81,19 @@ class Run(Protocol):
         """Go on to the end."""
 
 
+class Node(Protocol):
+    """A stage in a graph: its number, and the numbers of those that it needs."""
+
+    @property
+    def index(self) -> int: ...
+
+    @property
+    def needs(self) -> tuple[int, ...]: ...
+
+
+N = TypeVar("N", bound=Node)
+
+
 class Stages:
     """Runs the stages of a plan, `jobs` at a time."""
 
@@ -93,17 +105,17 @@ class Stages:
 
     def run(
         self,
-        stages: Sequence[PlannedStage],
-        start: Callable[[PlannedStage], StageResult | Run],
-        finished: Callable[[PlannedStage, StageResult], None],
+        stages: Sequence[N],
+        start: Callable[[N], StageResult | Run],
+        finished: Callable[[N, StageResult], None],
     ) -> None:
         """Run `stages`, each after those that it needs. `start` returns its run, or what it is if that is
         known; `finished` is told of each: both in this thread. Raises what the first one raises that fails,
         when all have ended.
         """
         waiting = {stage.index: stage for stage in stages}
-        running: dict[int, PlannedStage] = {}
-        held: list[tuple[PlannedStage, Run]] = []
+        running: dict[int, N] = {}
+        held: list[tuple[N, Run]] = []
         try:
             while waiting or running or held:
                 self._begin(waiting, running, held, start, finished)
@@ -129,11 +141,11 @@ class Stages:
 
     def _begin(
         self,
-        waiting: dict[int, PlannedStage],
-        running: Mapping[int, PlannedStage],
-        held: list[tuple[PlannedStage, Run]],
-        start: Callable[[PlannedStage], StageResult | Run],
-        finished: Callable[[PlannedStage, StageResult], None],
+        waiting: dict[int, N],
+        running: Mapping[int, N],
+        held: list[tuple[N, Run]],
+        start: Callable[[N], StageResult | Run],
+        finished: Callable[[N, StageResult], None],
     ) -> None:
         """Start every stage that can be, and finish those that hit throughout."""
         while ready := self._ready(waiting, held, running):
@@ -149,10 +161,10 @@ class Stages:
 
     def _ready(
         self,
-        waiting: Mapping[int, PlannedStage],
-        held: Sequence[tuple[PlannedStage, Run]],
-        running: Mapping[int, PlannedStage],
-    ) -> list[PlannedStage]:
+        waiting: Mapping[int, N],
+        held: Sequence[tuple[N, Run]],
+        running: Mapping[int, N],
+    ) -> list[N]:
         unfinished = {*waiting, *running, *(stage.index for stage, _ in held)}
         return [stage for stage in waiting.values() if unfinished.isdisjoint(stage.needs)]
 

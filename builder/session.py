@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from itertools import zip_longest
 from typing import TYPE_CHECKING, cast
 
 from builder import userns
@@ -100,19 +101,23 @@ class Session:
         locks: Locks | None = None,
         change: Callable[[Settings], Settings] = lambda settings: settings,
         inspection: Inspection | None = None,
+        several: bool = False,
     ) -> Build:
         """Return the build that the arguments ask for, on a directory or a context that is open, with
-        `locks` in place of the lock files on the disk; `inspection` looks on. Raises UsageError, and HostError
-        where nothing can be built.
+        `locks` in place of the lock files on the disk; `inspection` looks on. `several`: it may be for more
+        than one platform. Raises UsageError, and HostError where nothing can be built.
         """
         from builder.build import Build
         from builder.contexts import BuildContext
         from builder.locks import Locks
+        from builder.options import one_platform
 
         # Said before a base is fetched: unpacking it would be the first to fail.
         userns.require()
         opened = context if isinstance(context, BuildContext) else BuildContext("", context)
         settings = change(self.settings(args, opened.directory, opened.commit_time))
+        if not several:
+            one_platform(settings.platforms)
         settings = replace(settings, options=self.fetched(settings.options, args, emit))
         # What the command line names is not the stranger's doing.
         given = [each.reference for _, each in settings.options.contexts if hasattr(each, "reference")]
@@ -177,13 +182,15 @@ class Session:
         from builder.build import Settings
         from builder.epoch import find_epoch
         from builder.limits import limits
-        from builder.options import lock_mode, plan_options
+        from builder.options import lock_mode, plan_options, platforms
         from builder.secrets import parse_secret
         from builder.ssh import parse_ssh
 
         self.epoch = find_epoch(args.timestamps or self.config.timestamps or "clamp", context, commit_time)
+        wanted = platforms(args, self.config)
         return Settings(
-            options=plan_options(args, self.config),
+            options=plan_options(args, self.config, wanted[0]),
+            platforms=wanted,
             lock=lock_mode(args, self.config),
             names=tuple(image_name(name) for name in getattr(args, "tag", ())),
             no_cache=args.no_cache,
@@ -196,27 +203,31 @@ class Session:
             limits=limits(args, self.config),
         )
 
-    def outputs(self, given: Sequence[str]) -> tuple[OutputSpec, ...]:
-        """Return what --output, or else the configuration, asks for. Raises UsageError."""
+    def outputs(self, given: Sequence[str], platforms: str | None = None) -> tuple[OutputSpec, ...]:
+        """Return what --output, or else the configuration, asks for; `platforms` as --platform has them.
+        Raises UsageError.
+        """
         texts = [*given] or [*self.config.outputs]
         if not texts:
             return ()
         from builder.exporters import parse_outputs
 
-        return parse_outputs(texts, self.config)
+        several = "," in (platforms or self.config.platform or "")
+        return parse_outputs(texts, self.config, several=several)
 
-    def annotations(self, args: argparse.Namespace, specs: Sequence[OutputSpec]) -> Annotations | None:
-        """Return what --annotation asks for; it is said if no output has a place for it. Raises
-        UsageError.
+    def annotations(self, args: argparse.Namespace, specs: Sequence[OutputSpec]) -> list[Annotations]:
+        """Return what --annotation asks for, for each platform; it is said if no output has a place for it.
+        Raises UsageError.
         """
         if not args.annotation:
-            return None
+            return []
         from builder.annotations import parse_annotations
         from builder.exporters.output_spec import PACKED
-        from builder.options import platform
+        from builder.options import platforms
 
-        found = parse_annotations(args.annotation, platform(args, self.config))
-        if found and not any(spec.type in PACKED for spec in specs):
+        wanted = platforms(args, self.config)
+        found = [parse_annotations(args.annotation, each, several=len(wanted) > 1) for each in wanted]
+        if any(found) and not any(spec.type in PACKED for spec in specs):
             _warn("--annotation: outputs of type oci and oci-layout alone have annotations")
         return found
 
@@ -225,7 +236,7 @@ class Session:
         built: Built,
         specs: Sequence[OutputSpec],
         emit: Emit,
-        annotations: Annotations | None = None,
+        annotations: Sequence[Annotations] = (),
     ) -> tuple[Output, ...]:
         """Write the image out as each of `specs` says. Raises OutputError, StoreError."""
         if not specs:
@@ -233,11 +244,15 @@ class Session:
         from builder.exporters import export
         from builder.exporters.base import Source
 
-        store, image_id = self.store, built.image_id
-        return tuple(
-            export(Source.load(store, image_id, (*built.names, *spec.names), annotations), spec, store, emit)
-            for spec in specs
-        )
+        written = []
+        for spec in specs:
+            names = (*built.names, *spec.names)
+            group = [
+                Source.load(self.store, image_id, names, told)
+                for image_id, told in zip_longest(built.images, annotations)
+            ]
+            written.append(export(group, spec, self.store, emit))
+        return tuple(written)
 
 
 class BaseResolver:

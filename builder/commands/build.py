@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from builder.asked import add_options
 from builder.errors import UsageError
 from builder.limits import add_options as add_limits
+from builder.options import Joined
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -114,7 +115,10 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
         "--label", action="append", default=[], metavar="NAME=VALUE", help="add a label to the image"
     )
     parser.add_argument(
-        "--platform", metavar="OS/ARCH", help="build for this platform (default: this machine's)"
+        "--platform",
+        action=Joined,
+        metavar="OS/ARCH[,OS/ARCH]",
+        help="build for these platforms (default: this machine's)",
     )
     parser.add_argument(
         "--build-context",
@@ -205,7 +209,7 @@ def carry_out(session: Session, args: argparse.Namespace, keeper: Keeper, *, sta
     from builder.limits import limits
     from builder.receipt import Recorder, leave_receipt, wanted
 
-    outputs = session.outputs(args.output)
+    outputs = session.outputs(args.output, args.platform)
     annotations = session.annotations(args, outputs)
     mode = "quiet" if args.quiet else args.progress or session.config.progress
     with session.display(mode, explain=args.explain) as display:
@@ -217,7 +221,7 @@ def carry_out(session: Session, args: argparse.Namespace, keeper: Keeper, *, sta
                 open_context(args, session.store, recorder.emit) as context,
             ):
                 keeper.recipe, keeper.bases = context.recipe, session.bases
-                build = session.prepare(args, context, recorder.emit, inspection=keeper)
+                build = session.prepare(args, context, recorder.emit, inspection=keeper, several=True)
                 built = build.run(context.recipe, context.directory)
                 written = session.export(built, outputs, display.emit, annotations)
                 # Whether what is elsewhere is still the same takes a question each time.
@@ -289,11 +293,11 @@ def _write_files(args: argparse.Namespace, built: Built, written: Sequence[Outpu
         metadata = {
             "image.id": built.image_id,
             "image.names": list(built.names),
-            "image.layers": list(built.config.diff_ids),
+            "image.layers": list(built.config.diff_ids) if len(built.images) == 1 else [],
             "steps.run": built.ran,
             "steps.cached": built.cached,
             "image.name": ",".join(built.names),
-            "containerimage.config.digest": built.image_id,
+            **_platforms(built),
             **({"containerimage.digest": digests[0]} if digests else {}),
             "outputs": [
                 {"type": o.spec.type, "dest": o.spec.dest, "size": o.size, "manifest.digest": o.manifest}
@@ -301,6 +305,16 @@ def _write_files(args: argparse.Namespace, built: Built, written: Sequence[Outpu
             ],
         }
         write_text(args.metadata_file, json.dumps(metadata, indent=2) + "\n")
+
+
+def _platforms(built: Built) -> dict[str, object]:
+    """What docker buildx says of one image, which it does not say of an index; and of which platforms that
+    is.
+    """
+    if len(built.images) == 1:
+        return {"containerimage.config.digest": built.image_id}
+    pairs = zip(built.configs, built.images, strict=True)
+    return {"image.platforms": {str(config.platform): image for config, image in pairs}}
 
 
 def write_text(path: str, text: str) -> None:

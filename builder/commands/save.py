@@ -11,14 +11,16 @@ import sys
 from typing import TYPE_CHECKING
 
 from builder.errors import UsageError
-from builder.lookup import familiar, find_image
+from builder.lookup import familiar, find_image, find_images
+from builder.options import only_platform
 from builder.session import open_session
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from builder.exporters.base import Source
+    from builder.exporters.base import Group
     from cache.oci.digest import Digest
+    from cache.oci.platform import Platform
     from cache.store import Store
 
 
@@ -35,6 +37,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--compression", choices=("gzip", "zstd", "none"), help="of the layers in an oci archive"
+    )
+    parser.add_argument(
+        "--platform", metavar="OS/ARCH", help="of an image for several platforms (default: all)"
     )
     parser.add_argument("-q", "--quiet", action="store_true", help="show no progress")
 
@@ -56,23 +61,36 @@ def run(args: argparse.Namespace) -> int:
         text += f",compression={args.compression}"
     with open_session(args) as session:
         (spec,) = parse_outputs([text], session.config)
-        sources = _sources(session.store, args.image)
+        groups = _groups(session.store, args.image, only_platform(args.platform))
+        if kind == "docker":
+            _refuse_several(groups)
         quiet = args.quiet or not sys.stderr.isatty()
         with session.display("quiet" if quiet else "auto") as display:
-            export_several(sources, spec, session.store, display.emit)
+            export_several(groups, spec, session.store, display.emit)
     return 0
 
 
-def _sources(store: Store, texts: Sequence[str]) -> list[Source]:
+def _groups(store: Store, texts: Sequence[str], platform: Platform | None) -> list[Group]:
     """Return each image that is meant once. It goes under the names given; given by its id, under all of
     its own.
     """
     from builder.exporters.base import Source
 
-    names: dict[Digest, dict[str, None]] = {}
+    names: dict[tuple[Digest, ...], dict[str, None]] = {}
     for text in texts:
-        image = find_image(store, text)
+        found = find_images(store, text) if platform is None else (find_image(store, text, platform),)
         name = familiar(text)
-        own = [name] if name in image.names else image.names
-        names.setdefault(image.image_id, {}).update(dict.fromkeys(own))
-    return [Source.load(store, image_id, given) for image_id, given in names.items()]
+        own = [name] if name in found[0].names else found[0].names
+        names.setdefault(tuple(each.image_id for each in found), {}).update(dict.fromkeys(own))
+    return [[Source.load(store, each, given) for each in group] for group, given in names.items()]
+
+
+def _refuse_several(groups: Sequence[Group]) -> None:
+    for group in groups:
+        if len(group) > 1:
+            shown = familiar(group[0].names[0]) if group[0].names else "the image"
+            raise UsageError(
+                f"{shown} is for {len(group)} platforms, and a Docker archive holds one",
+                code="usage/output",
+                hint="--format oci holds all; or say which one, with --platform",
+            )

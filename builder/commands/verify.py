@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from builder.build import Built
     from builder.contexts import BuildContext
     from builder.events import Emit
+    from cache.oci.spec import ImageConfig
 
 _ONLY = {"A": "only in the second", "D": "only in the first"}
 
@@ -73,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _build(session: Session, context: BuildContext, args: argparse.Namespace, emit: Emit) -> Built:
-    return session.prepare(args, context, emit).run(context.recipe, context.directory)
+    return session.prepare(args, context, emit, several=True).run(context.recipe, context.directory)
 
 
 def _report(first: Session, one: Built, second: Session, other: Built) -> int:
@@ -82,20 +83,28 @@ def _report(first: Session, one: Built, second: Session, other: Built) -> int:
         print(f"the same image both times: {one.image_id}")
         return 0
     print(f"two builds gave two images: {one.image_id} and {other.image_id}")
-    if len(one.config.diff_ids) != len(other.config.diff_ids):
-        print(f"layers: {len(one.config.diff_ids)} and {len(other.config.diff_ids)}")
-        return 1
-    lines = [entry.created_by for entry in one.config.history if not entry.empty_layer]
-    for index, pair in enumerate(zip(one.config.diff_ids, other.config.diff_ids, strict=True)):
+    for pair in zip(one.configs, other.configs, strict=True):
         if pair[0] != pair[1]:
-            print(f"layer {index + 1}, by {' '.join(lines[index].split())[:90]}:")
-            _compare(first, one, second, other, index)
-    if one.config.diff_ids == other.config.diff_ids:
-        print("the layers are the same; the configs differ")
+            if len(one.configs) > 1:
+                print(f"{pair[0].platform}:")
+            _report_image(first, pair[0], second, pair[1])
     return 1
 
 
-def _compare(first: Session, one: Built, second: Session, other: Built, index: int) -> None:
+def _report_image(first: Session, one: ImageConfig, second: Session, other: ImageConfig) -> None:
+    if len(one.diff_ids) != len(other.diff_ids):
+        print(f"layers: {len(one.diff_ids)} and {len(other.diff_ids)}")
+        return
+    lines = [entry.created_by for entry in one.history if not entry.empty_layer]
+    for index, pair in enumerate(zip(one.diff_ids, other.diff_ids, strict=True)):
+        if pair[0] != pair[1]:
+            print(f"layer {index + 1}, by {' '.join(lines[index].split())[:90]}:")
+            _compare(first, one, second, other, index)
+    if one.diff_ids == other.diff_ids:
+        print("the layers are the same; the configs differ")
+
+
+def _compare(first: Session, one: ImageConfig, second: Session, other: ImageConfig, index: int) -> None:
     """Print the files of that layer that differ: those of the states up to it, less those of the states
     below.
     """
@@ -105,9 +114,11 @@ def _compare(first: Session, one: Built, second: Session, other: Built, index: i
             print("  " + line)
 
 
-def _differing(first: Session, one: Built, second: Session, other: Built, count: int) -> dict[str, str]:
-    old = open_chain(first.store, chain_of(one.config.diff_ids[:count]))
-    new = open_chain(second.store, chain_of(other.config.diff_ids[:count]))
+def _differing(
+    first: Session, one: ImageConfig, second: Session, other: ImageConfig, count: int
+) -> dict[str, str]:
+    old = open_chain(first.store, chain_of(one.diff_ids[:count]))
+    new = open_chain(second.store, chain_of(other.diff_ids[:count]))
     try:
         found = differences(old, new, times=True)
         return {

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from builder.config import Config
     from builder.events import Emit
-    from builder.exporters.base import Exporter, Output, Source
+    from builder.exporters.base import Exporter, Group, Output
     from builder.exporters.output_spec import OutputSpec
     from cache.compression import Compression
     from cache.oci.digest import Digest
@@ -25,8 +25,11 @@ _MODULES = {
 }
 
 
-def parse_outputs(texts: Iterable[str], config: Config | None = None) -> tuple[OutputSpec, ...]:
-    """Return what each `--output` describes, after a look at whether it can be written at all.
+def parse_outputs(
+    texts: Iterable[str], config: Config | None = None, *, several: bool = False
+) -> tuple[OutputSpec, ...]:
+    """Return what each `--output` describes, after a look at whether it can be written at all, for an image
+    for `several` platforms.
 
     To be called before a build, so that it does not fail in the end for a typing mistake. Raises UsageError.
     """
@@ -38,27 +41,35 @@ def parse_outputs(texts: Iterable[str], config: Config | None = None) -> tuple[O
     specs = tuple(OutputSpec.parse(text, default=default) for text in texts)
     for spec in specs:
         check(spec)
+    if several and any(spec.type == "docker" for spec in specs):
+        raise UsageError(
+            "a Docker archive holds an image for one platform only",
+            code="usage/output",
+            hint="type=oci holds all of them, and Docker, podman and skopeo read it",
+        )
     if sum(spec.dest == STDOUT for spec in specs) > 1:
         raise UsageError("only one output can go to standard output", code="usage/output")
     return specs
 
 
-def export(source: Source, spec: OutputSpec, store: Store, emit: Emit) -> Output:
-    """Write one output, and say so. Raises OutputError, StoreError."""
+def export(group: Group, spec: OutputSpec, store: Store, emit: Emit) -> Output:
+    """Write one output of the image that `group` is for its platforms, and say so. Raises OutputError,
+    StoreError.
+    """
     from builder.events import OutputWritten
 
     module = import_module(f"builder.exporters.{_MODULES[spec.type]}")
-    output = cast("Exporter", module.export)(source, spec, store, emit)
+    output = cast("Exporter", module.export)(group, spec, store, emit)
     emit(OutputWritten(spec.type, spec.dest, output.size))
     return output
 
 
-def export_several(sources: Sequence[Source], spec: OutputSpec, store: Store, emit: Emit) -> Output:
+def export_several(groups: Sequence[Group], spec: OutputSpec, store: Store, emit: Emit) -> Output:
     """Write several images into one archive (oci, docker), and say so. Raises OutputError, StoreError."""
     from builder.events import OutputWritten
 
     module = import_module(f"builder.exporters.{_MODULES[spec.type]}")
-    output = cast("Output", module.export_several(sources, spec, store, emit))
+    output = cast("Output", module.export_several(groups, spec, store, emit))
     emit(OutputWritten(spec.type, spec.dest, output.size))
     return output
 
@@ -80,7 +91,7 @@ def export_all(
 
     specs = parse_outputs(outputs, config)
     return tuple(
-        export(Source.load(store, image_id, (*names, *spec.names)), spec, store, emit) for spec in specs
+        export([Source.load(store, image_id, (*names, *spec.names))], spec, store, emit) for spec in specs
     )
 
 

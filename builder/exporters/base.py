@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -60,9 +60,24 @@ class Source:
         return cls(image_id, config, tuple(canonical), layers, annotations or NOTHING)
 
 
+Group = Sequence[Source]
+"""An image: for one platform, or for several, with the same names."""
+
+
+def directory_of(source: Source) -> str:
+    """Return the name of the directory for an image's platform among several, as Docker's buildx has it:
+    `linux_arm64`.
+    """
+    from cache.oci.spec import ImageConfig
+
+    return str(ImageConfig.from_json(source.config).platform).replace("/", "_")
+
+
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What was written: `size` in bytes, and the digest of the image's manifest where there is one."""
+    """What was written: `size` in bytes, and the digest of the image's manifest, or index, where there is
+    one.
+    """
 
     spec: OutputSpec
     size: int
@@ -72,7 +87,7 @@ class Output:
 class Exporter(Protocol):
     """Writes an image as `spec` says. Raises OutputError, StoreError; then nothing is left of it."""
 
-    def __call__(self, source: Source, spec: OutputSpec, store: Store, emit: Emit, /) -> Output: ...
+    def __call__(self, group: Group, spec: OutputSpec, store: Store, emit: Emit, /) -> Output: ...
 
 
 @contextmanager

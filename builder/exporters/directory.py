@@ -10,9 +10,10 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from builder.exporters.base import Output, lowerdirs, writing
+from builder.exporters.base import Output, directory_of, lowerdirs, writing
 from builder.exporters.merged import opened, walk
 from builder.exporters.meter import Meters
 from builder.exporters.tree_writer import TreeWriter
@@ -22,16 +23,26 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from builder.events import Emit
-    from builder.exporters.base import Source
+    from builder.exporters.base import Group, Source
     from builder.exporters.output_spec import OutputSpec
     from cache.store import Store
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def export(source: Source, spec: OutputSpec, store: Store, emit: Emit) -> Output:
+def export(group: Group, spec: OutputSpec, store: Store, emit: Emit) -> Output:
     """Write the files, with owners if we are root, and with modes, times (whole seconds), hard links and
-    xattrs."""
+    xattrs; for several platforms, to a directory for each."""
+    if len(group) == 1:
+        return _export(group[0], spec, store, emit)
+    size = 0
+    for source in group:
+        inner = replace(spec, dest=os.path.join(spec.dest, directory_of(source)))
+        size += _export(source, inner, store, emit).size
+    return Output(spec, size)
+
+
+def _export(source: Source, spec: OutputSpec, store: Store, emit: Emit) -> Output:
     total = sum(layer.size for layer in source.layers)
     with (
         opened(lowerdirs(store, source)) as roots,

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from builder.events import Emit
-    from builder.exporters.base import Source
+    from builder.exporters.base import Group, Source
     from builder.exporters.output_spec import OutputSpec
     from cache.layers import Layer
     from cache.oci.digest import DiffID
@@ -33,13 +33,14 @@ if TYPE_CHECKING:
 _VERSION = b"1.0"
 
 
-def export(source: Source, spec: OutputSpec, store: Store, emit: Emit) -> Output:
+def export(group: Group, spec: OutputSpec, store: Store, emit: Emit) -> Output:
     """Write the archive. What leads to the layers comes before them, for readers of a stream."""
-    return export_several((source,), spec, store, emit)
+    return export_several((group,), spec, store, emit)
 
 
-def export_several(sources: Sequence[Source], spec: OutputSpec, store: Store, emit: Emit) -> Output:
-    """Write an archive of several images; what they share is in it once."""
+def export_several(groups: Sequence[Group], spec: OutputSpec, store: Store, emit: Emit) -> Output:
+    """Write an archive of several images, each for one platform; what they share is in it once."""
+    sources = [source for (source,) in groups]
     meters = Meters(emit)
     paths = _paths(sources)
     tops = {source.layers[-1].chain_id: source for source in sources if source.layers}

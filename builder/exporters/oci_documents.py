@@ -8,12 +8,19 @@ from typing import TYPE_CHECKING
 from builder.image import manifest
 from cache.oci.digest import Digest
 from cache.oci.reference import Reference
-from cache.oci.spec import ANNOTATION_REF_NAME, MEDIA_TYPE_MANIFEST, Descriptor, ImageConfig, Index
+from cache.oci.spec import (
+    ANNOTATION_REF_NAME,
+    MEDIA_TYPE_INDEX,
+    MEDIA_TYPE_MANIFEST,
+    Descriptor,
+    ImageConfig,
+    Index,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from builder.exporters.base import Source
+    from builder.exporters.base import Group, Source
     from cache.blobs import LayerBlob
     from cache.oci.document import Pairs
 
@@ -23,23 +30,43 @@ CONTAINERD_NAME = "io.containerd.image.name"
 _UNNAMED = "latest"
 
 
-def image_documents(source: Source, layers: Sequence[LayerBlob]) -> tuple[bytes, tuple[Descriptor, ...]]:
-    """Return the manifest of an image, and its entries in an index: one for each name.
-
-    As BuildKit does, an entry bears the tag as its reference name, which is what skopeo and umoci take
-    (`DIR:TAG`), and the whole name as containerd's, which is what podman, nerdctl and Docker load it by. An
-    image without a name is `latest`.
-    """
-    config, names, annotations = source.config, source.names, source.annotations
+def image_manifest(source: Source, layers: Sequence[LayerBlob]) -> tuple[bytes, Descriptor]:
+    """Return the manifest of an image for one platform, and what an index says of it."""
+    config, annotations = source.config, source.annotations
     document = replace(manifest(config, layers), annotations=annotations.manifest).to_json()
-    bare = Descriptor(
+    return document, Descriptor(
         MEDIA_TYPE_MANIFEST,
         Digest.of(document),
         len(document),
         platform=ImageConfig.from_json(config).platform,
         annotations=annotations.descriptor,
     )
-    return document, tuple(_entry(bare, name) for name in names) or (_named(bare, _UNNAMED, None),)
+
+
+def image_index(group: Group, manifests: Sequence[Descriptor]) -> tuple[bytes, Descriptor]:
+    """Return the index of an image for several platforms, and what the index of a layout says of it."""
+    annotations = group[0].annotations
+    document = Index(tuple(manifests), annotations=annotations.index).to_json()
+    return document, Descriptor(
+        MEDIA_TYPE_INDEX, Digest.of(document), len(document), annotations=annotations.index_descriptor
+    )
+
+
+def entries(bare: Descriptor, names: Sequence[str]) -> tuple[Descriptor, ...]:
+    """Return the entries of an image in the index of a layout: one for each name.
+
+    As BuildKit does, an entry bears the tag as its reference name, which is what skopeo and umoci take
+    (`DIR:TAG`), and the whole name as containerd's, which is what podman, nerdctl and Docker load it by. An
+    image without a name is `latest`.
+    """
+    return tuple(_entry(bare, name) for name in names) or (_named(bare, _UNNAMED, None),)
+
+
+def merged(index: Index, bare: Descriptor, group: Group) -> Index:
+    """Return the index of a layout with the image `group`, of which `bare` is what it says."""
+    # What is asked of an index is asked of the image's own, where it has one.
+    annotations = group[0].annotations.index if len(group) == 1 else ()
+    return merge(index, entries(bare, group[0].names), annotations)
 
 
 def merge(index: Index, entries: Sequence[Descriptor], annotations: Pairs = ()) -> Index:

@@ -15,7 +15,7 @@ from builder.errors import UsageError
 from builder.exporters.base import Output, writing
 from builder.exporters.destination import Stream, new_file
 from builder.exporters.meter import Meters
-from builder.exporters.oci_documents import LAYOUT_FILE, image_documents, merge
+from builder.exporters.oci_documents import LAYOUT_FILE, image_index, image_manifest, merged
 from builder.exporters.packing import pack
 from builder.exporters.tar_archive import copy_layer
 from cache.errors import FormatError
@@ -24,34 +24,46 @@ from cache.oci.spec import Index
 
 if TYPE_CHECKING:
     from builder.events import Emit
-    from builder.exporters.base import Source
+    from builder.exporters.base import Group, Source
     from builder.exporters.output_spec import OutputSpec
     from cache.blobs import LayerBlob
+    from cache.oci.spec import Descriptor
     from cache.store import Store
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
 _MOST_INDEX = 16 << 20
 
 
-def export(source: Source, spec: OutputSpec, store: Store, emit: Emit) -> Output:
+def export(group: Group, spec: OutputSpec, store: Store, emit: Emit) -> Output:
     """Add the image to the layout, which is made if it is not there.
 
     The index is replaced last: until then, and if anything fails, the layout is what it was, but for blobs
     that nothing names.
     """
-    blobs: list[LayerBlob] = []
+    found: list[Descriptor] = []
     with _layout(spec.dest) as layout:
-        meters = Meters(emit)
-        with closing(pack(store, source.layers, spec.compression, emit)) as packed:
-            for layer, blob in zip(source.layers, packed, strict=True):
-                write = partial(copy_layer, store=store, layer=layer, blob=blob, meters=meters)
-                layout.blob(blob.digest, blob.size, write)
-                blobs.append(blob)
-        manifest, entries = image_documents(source, blobs)
-        for document in (source.config, manifest):
-            layout.blob(Digest.of(document), len(document), partial(_write, document))
-        layout.finish(merge(layout.index, entries, source.annotations.index))
-    return Output(spec, layout.written, Digest.of(manifest))
+        for source in group:
+            blobs = _add_layers(layout, source, spec, store, Meters(emit), emit)
+            document, bare = image_manifest(source, blobs)
+            layout.documents(source.config, document)
+            found.append(bare)
+        if len(group) > 1:
+            document, bare = image_index(group, found)
+            layout.documents(document)
+        layout.finish(merged(layout.index, bare, group))
+    return Output(spec, layout.written, bare.digest)
+
+
+def _add_layers(
+    layout: _Layout, source: Source, spec: OutputSpec, store: Store, meters: Meters, emit: Emit
+) -> list[LayerBlob]:
+    blobs: list[LayerBlob] = []
+    with closing(pack(store, source.layers, spec.compression, emit)) as packed:
+        for layer, blob in zip(source.layers, packed, strict=True):
+            write = partial(copy_layer, store=store, layer=layer, blob=blob, meters=meters)
+            layout.blob(blob.digest, blob.size, write)
+            blobs.append(blob)
+    return blobs
 
 
 class _Layout:
@@ -78,6 +90,11 @@ class _Layout:
         if _digest(self._blobs, digest.hex, size) != digest:
             self._file(self._blobs, digest.hex, write)
             self._added.append(digest.hex)
+
+    def documents(self, *documents: bytes) -> None:
+        """Add documents."""
+        for document in documents:
+            self.blob(Digest.of(document), len(document), partial(_write, document))
 
     def finish(self, index: Index) -> None:
         """Let the layout be what `index` says."""

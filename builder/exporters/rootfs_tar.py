@@ -6,7 +6,7 @@ import os
 from stat import S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFLNK, S_IFMT, S_IFREG
 from typing import TYPE_CHECKING
 
-from builder.exporters.base import Output, lowerdirs
+from builder.exporters.base import Output, directory_of, lowerdirs
 from builder.exporters.destination import open_output
 from builder.exporters.merged import Entry, opened, walk
 from builder.exporters.meter import Meter, Meters
@@ -18,7 +18,7 @@ from cache.upperdir import READ, READ_DIRECTORY, xattrs
 
 if TYPE_CHECKING:
     from builder.events import Emit
-    from builder.exporters.base import Source
+    from builder.exporters.base import Group
     from builder.exporters.destination import Stream
     from builder.exporters.output_spec import OutputSpec
     from cache.store import Store
@@ -35,32 +35,42 @@ _FLAGS = {
 }
 
 
-def export(source: Source, spec: OutputSpec, store: Store, emit: Emit) -> Output:
-    """Write the tar. Its entries are as in a layer: sorted, whole seconds, hard links to the first path."""
-    total = sum(layer.size for layer in source.layers)
+def export(group: Group, spec: OutputSpec, store: Store, emit: Emit) -> Output:
+    """Write the tar. Its entries are as in a layer: sorted, whole seconds, hard links to the first path. For
+    several platforms, each is in a directory of its own.
+    """
+    total = sum(layer.size for source in group for layer in source.layers)
     with (
-        opened(lowerdirs(store, source)) as roots,
         open_output(spec.dest) as stream,
         compressed(stream, spec.compression) as sink,
         Meters(emit).transfer("rootfs", "writing the root filesystem", total, sink) as meter,
     ):
-        writer = _Writer(meter, stream if spec.compression.kind == "none" else None)
-        with storing("reading layers"):
-            for entry in walk(roots):
-                writer.add(entry)
+        for source in group:
+            prefix = f"{directory_of(source)}/".encode() if len(group) > 1 else b""
+            writer = _Writer(meter, stream if spec.compression.kind == "none" else None, prefix)
+            if prefix:
+                meter.write(tar_format.header(prefix, tar_format.DIRECTORY, 0o755, 0, 0, mtime=0))
+            with opened(lowerdirs(store, source)) as roots, storing("reading layers"):
+                for entry in walk(roots):
+                    writer.add(entry)
         meter.write(tar_format.END)
     return Output(spec, stream.size)
 
 
 class _Writer:
-    """Writes entries to `meter`; long files straight to `stream`, where nothing is between the two."""
+    """Writes entries, their names after `prefix`, to `meter`; long files straight to `stream`, where nothing
+    is between the two.
+    """
 
-    def __init__(self, meter: Meter, stream: Stream | None) -> None:
+    def __init__(self, meter: Meter, stream: Stream | None, prefix: bytes) -> None:
         self._meter = meter
         self._stream = stream
+        self._prefix = prefix
         self._first: dict[tuple[int, int], bytes] = {}
 
     def add(self, entry: Entry) -> None:
+        if self._prefix:
+            entry = entry._replace(name=self._prefix + entry.name)
         status = entry.status
         kind = S_IFMT(status.st_mode)
         flag = _FLAGS.get(kind)

@@ -60,7 +60,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Podman]:
 
 def write(store: Store, source: Source, text: str) -> list[Event]:
     events: list[Event] = []
-    export(source, OutputSpec.parse(text), store, events.append)
+    export([source], OutputSpec.parse(text), store, events.append)
     return events
 
 
@@ -542,9 +542,8 @@ def test_a_killed_export_leaves_nothing_at_the_destination(store: Store, place: 
                 os.kill(os.getpid(), 9)
 
         try:
-            export(
-                source, OutputSpec.parse(f"type=oci,dest={place}/into/out,compression-level=9"), store, die
-            )
+            spec = OutputSpec.parse(f"type=oci,dest={place}/into/out,compression-level=9")
+            export([source], spec, store, die)
         finally:
             os._exit(0)
     assert os.WTERMSIG(os.waitpid(pid, 0)[1]) == 9
@@ -566,7 +565,7 @@ def test_an_interrupted_export_stops_its_threads_and_leaves_nothing(store: Store
     for kind in ("oci", "oci-layout"):
         text = f"type={kind},dest={place}/into/out,compression-level=9"
         with pytest.raises(KeyboardInterrupt):
-            export(source, OutputSpec.parse(text), store, interrupt)
+            export([source], OutputSpec.parse(text), store, interrupt)
         assert threading.active_count() == before
         assert os.listdir(place + "/into") == []
         assert unfinished(store.root) == []

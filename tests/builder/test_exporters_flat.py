@@ -37,7 +37,7 @@ def store(place: str) -> Iterator[Store]:
 
 def write(store: Store, source: Source, text: str) -> list[Event]:
     events: list[Event] = []
-    export(source, OutputSpec.parse(text), store, events.append)
+    export([source], OutputSpec.parse(text), store, events.append)
     return events
 
 

@@ -56,7 +56,7 @@ def image(store: Store) -> Source:
 
 
 def write(store: Store, source: Source, text: str) -> None:
-    export(source, OutputSpec.parse(text), store, lambda event: None)
+    export([source], OutputSpec.parse(text), store, lambda event: None)
 
 
 def surroundings(store: Store, events: list[Event] | None = None) -> Surroundings:
