@@ -105,3 +105,9 @@ def limit(allowed: int) -> None:
             break  # the kernel knows no more of them
     effective, permitted, _ = linux.capget()
     linux.capset(effective, permitted, 0)
+
+
+def keep(allowed: int) -> None:
+    """Take every capability that is not in `allowed` from what this process itself may do."""
+    effective, permitted, inheritable = linux.capget()
+    linux.capset(effective & allowed, permitted & allowed, inheritable)

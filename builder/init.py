@@ -43,8 +43,10 @@ def run(
         request, standard = wire.decode(os.pread(payload, os.fstat(payload).st_size, 0), fds)
         group = _make_group(group_name, request)
         supervision = supervise(request)
-        _enter_root(request)
+        _enter_root(request, control)
         stdio = streams(request, standard, control)
+        if request.network == "private":
+            network.await_outside(control)
         command = start(request, stdio, control, group, supervision)
         kept = [fd for fd, _ in group.fds.values()] if group else []
         kept += supervision.fds if supervision else []
@@ -94,13 +96,15 @@ def close_all_but(kept: list[int]) -> None:
     linux.close_range(first, _LAST_FD)
 
 
-def _enter_root(request: ExecRequest) -> None:
+def _enter_root(request: ExecRequest, control: socket.socket) -> None:
     sources = rootfs.clone_sources(request)
     flags = linux.CLONE_NEWNS | linux.CLONE_NEWIPC | linux.CLONE_NEWUTS | linux.CLONE_NEWCGROUP
-    linux.unshare(flags | (linux.CLONE_NEWNET if request.network == "none" else 0))
+    linux.unshare(flags | (linux.CLONE_NEWNET if request.network != "host" else 0))
     linux.mount("", "/", "", linux.MS_REC | linux.MS_PRIVATE)
-    if request.network == "none":
+    if request.network != "host":
         network.loopback_up()
+    if request.network == "private":
+        network.offer(control)
     linux.sethostname(request.hostname)
     linux.join_new_session_keyring()
     os.umask(0o022)
@@ -151,6 +155,7 @@ def start(
         try:
             if group is not None:
                 group.enter()
+            _let_go_of_the_host(request, stdio, control, supervision)
             process.become(request, stdio, supervision.theirs if supervision else None)
         except BaseException as error:
             reports.send_error(control, error)
@@ -161,6 +166,24 @@ def start(
     if supervision is not None:
         supervision.begin()
     return command
+
+
+def _let_go_of_the_host(
+    request: ExecRequest,
+    stdio: tuple[int, int, int],
+    control: socket.socket,
+    supervision: Supervision | None,
+) -> None:
+    """Close every descriptor that the command's process has no use for, before it looks at anything that an
+    image or a recipe names: one of a directory of the host's would be a way out, as /proc/self/fd/N in
+    WORKDIR or in the path of a program (CVE-2024-21626).
+    """
+    kept = {*stdio, control.fileno()}
+    if supervision is not None:
+        kept.add(supervision.theirs.fileno())
+    if request.emulator is not None:
+        kept.add(request.emulator[3])
+    close_all_but([fd for fd in kept if fd > 2])
 
 
 def reap(command: int) -> int:

@@ -26,6 +26,7 @@ _BOOTSTRAP = (
     "serve(int(sys.argv[2]), joins=sys.argv[3] == 'joins')"
 )
 _CHANNEL = 3
+_INTERPRETER = 4
 _KINDS = {"plain": b"!", "limited": b"L", "join": b"J"}
 
 
@@ -83,15 +84,55 @@ def _spawn(channel: int, joins: bool) -> int:
     root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     argv = [sys.executable, "-I", "-S", "-X", "utf8", "-c", _BOOTSTRAP, root, str(_CHANNEL)]
     argv.append("joins" if joins else "makes")
-    null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]
-    return os.posix_spawn(
-        sys.executable,
-        argv,
-        environment,
-        file_actions=[(os.POSIX_SPAWN_DUP2, channel, _CHANNEL), *null],
-        setsigmask=[],
-        setsigdef=signal.valid_signals(),
-    )
+    actions: list[tuple[int, ...] | tuple[int, int, str, int, int]] = [
+        (os.POSIX_SPAWN_DUP2, channel, _CHANNEL),
+        *((os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)),
+    ]
+    own = _own_interpreter()
+    if own is not None:
+        actions.append((os.POSIX_SPAWN_DUP2, own, _INTERPRETER))
+    try:
+        return os.posix_spawn(
+            sys.executable if own is None else f"/proc/self/fd/{_INTERPRETER}",
+            argv,
+            environment,
+            file_actions=actions,
+            setsigmask=[],
+            setsigdef=signal.valid_signals(),
+        )
+    finally:
+        if own is not None:
+            os.close(own)
+
+
+def _own_interpreter() -> int | None:
+    """Return a mount of the interpreter's program that can be made read-only. What the launcher forks has the
+    same /proc/self/exe, and a step may get at it by a script's first line: it is to be of no use for writing
+    to the host's file, nor for running it (CVE-2019-5736; as runc has it). None without the privilege: then
+    no sandbox will come about either.
+    """
+    import fcntl
+
+    from builder import linux, mounts
+
+    try:
+        fd = mounts.clone(linux.AT_FDCWD, sys.executable)
+    except OSError:
+        return None
+    try:  # above what the descriptors of the new process take the place of
+        return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _INTERPRETER + 1)
+    finally:
+        os.close(fd)
+
+
+def _shut_interpreter() -> None:
+    """Make the mount that this process's program is run from one that nothing can be written to, and nothing
+    more be run from.
+    """
+    from builder import linux, mounts
+
+    with suppress(OSError):  # it is no mount of our own: the descriptor is another one, or none
+        mounts.restrict(_INTERPRETER, linux.MOUNT_ATTR_RDONLY | linux.MOUNT_ATTR_NOEXEC)
 
 
 def serve(fd: int, *, joins: bool = False) -> NoReturn:
@@ -109,6 +150,7 @@ def serve(fd: int, *, joins: bool = False) -> NoReturn:
         from builder import supervisor  # noqa: F401
     os.chdir("/")
     os.setsid()  # no signal from the builder's terminal: it is the builder that decides what a Ctrl-C means
+    _shut_interpreter()
     linux.close_range(fd + 1, 0xFFFFFFFF)
     linux.prctl(linux.PR_SET_NAME, b"pybuild-launch\0")
     linux.prctl(linux.PR_SET_DUMPABLE, 0)

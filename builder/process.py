@@ -21,6 +21,7 @@ from cache import idmap
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Sequence
 
     from builder.executor import ExecRequest
 
@@ -66,6 +67,9 @@ def become(
             _be_supervised(supervisor, single=True)
         supervisor.close()
     _change_user(identity)
+    if not _unconfined(request):
+        # The kernel opens a script's interpreter with what this process may, not with what the step may.
+        capabilities.keep(capabilities.mask(_capabilities(request)))
     if request.join is not None:
         _depend_on_parent()
     execute(request.argv, _environment(request, identity))
@@ -80,13 +84,22 @@ def _hand_over(stdio: tuple[int, int, int], uid: int) -> None:
 
 
 def _change_directory(workdir: str) -> None:
+    """Go there, and make it where it is missing. A magic link of /proc leads nowhere: it is no path, but some
+    process's own file, root or directory.
+    """
     path = os.path.join("/", workdir)
+    flags = os.O_PATH | os.O_DIRECTORY
     try:
-        os.makedirs(path, 0o755, exist_ok=True)
-        os.chdir(path)
+        try:
+            fd = linux.openat2(linux.AT_FDCWD, path, flags, linux.RESOLVE_NO_MAGICLINKS)
+        except FileNotFoundError:
+            os.makedirs(path, 0o755, exist_ok=True)
+            fd = linux.openat2(linux.AT_FDCWD, path, flags, linux.RESOLVE_NO_MAGICLINKS)
+        os.fchdir(fd)
+        os.close(fd)
     except OSError as error:
         raise StepFailed(
-            f"cannot change to the working directory {path}: {error.strerror}",
+            f"cannot change to the working directory {path}: {os.strerror(error.errno or 0)}",
             status=126,
             code="step/workdir",
         ) from None
@@ -94,9 +107,8 @@ def _change_directory(workdir: str) -> None:
 
 def _confine(request: ExecRequest) -> None:
     """Lay down what the command may never do. This process keeps its capabilities until execve."""
-    unconfined = request.privileged or request.root == "host"
-    names = capabilities.NAMES if unconfined else request.capabilities
-    names = capabilities.DEFAULT if names is None else names
+    unconfined = _unconfined(request)
+    names = _capabilities(request)
     capabilities.limit(capabilities.mask(names))
     if request.no_new_privileges:
         linux.prctl(linux.PR_SET_NO_NEW_PRIVS, 1)
@@ -108,6 +120,15 @@ def _confine(request: ExecRequest) -> None:
             if error.errno != errno.EINVAL:
                 raise
             linux.seccomp_filter(program, 0)
+
+
+def _unconfined(request: ExecRequest) -> bool:
+    return request.privileged or request.root == "host"
+
+
+def _capabilities(request: ExecRequest) -> Sequence[str]:
+    names = capabilities.NAMES if _unconfined(request) else request.capabilities
+    return capabilities.DEFAULT if names is None else names
 
 
 def _map(identity: Identity) -> None:
@@ -163,6 +184,7 @@ def execute(argv: tuple[str, ...], env: dict[str, str]) -> NoReturn:
     refused: OSError | None = None
     for path in _candidates(name, env.get("PATH", DEFAULT_PATH)):
         try:
+            _refuse_magic(path)
             os.execve(path, argv, env)
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ENOTDIR) and not os.path.isfile(path):
@@ -179,6 +201,16 @@ def execute(argv: tuple[str, ...], env: dict[str, str]) -> NoReturn:
         "executable file not found in $PATH" if "/" not in name else f"stat {name}: no such file or directory"
     )
     raise StepFailed(f'exec: "{name}": {where}', status=127, code="step/not-found")
+
+
+def _refuse_magic(path: str) -> None:
+    """Raise OSError (ELOOP) for a path through a magic link of /proc: /proc/self/exe is pybuild's interpreter
+    still, which is a file of the host's (CVE-2019-5736).
+    """
+    try:
+        os.close(linux.openat2(linux.AT_FDCWD, path, os.O_PATH, linux.RESOLVE_NO_MAGICLINKS))
+    except OSError as error:
+        raise OSError(error.errno, os.strerror(error.errno or 0), path) from None
 
 
 def _candidates(name: str, path: str) -> list[str]:

@@ -60,18 +60,25 @@ def clone_sources(request: ExecRequest) -> list[Source]:
 def _clone_source(mount: Mount) -> Source:
     if mount.kind != "bind" or not isinstance(mount.source, (str, int)):
         return None
+    # Nothing stays open: these are directories of the host's.
+    opened: list[int] = []
     try:
         if isinstance(mount.source, str):
             source = os.open(mount.source, os.O_PATH | os.O_CLOEXEC)
+            opened.append(source)
         else:
             source = mount.source
         if mount.subpath:
             source = mounts.open_in(source, mount.subpath)
+            opened.append(source)
         return mounts.clone(source, recursive=True)
     except OSError as error:
         if error.errno == errno.EINVAL and isinstance(mount.source, int) and not mount.subpath:
             return mount.source  # a detached mount, which Linux before 6.15 attaches but does not clone
         raise _unusable(mount, error) from None
+    finally:
+        for fd in opened:
+            os.close(fd)
 
 
 def build(request: ExecRequest, sources: Sequence[Source]) -> None:
@@ -238,7 +245,7 @@ def _host_sys(request: ExecRequest) -> int | None:
     """Return the host's /sys, where the kernel would not mount a new one: a user namespace may have that of
     its own network only. To be called before something is attached there.
     """
-    if not idmap.confined() or request.network == "none":
+    if not idmap.confined() or request.network != "host":
         return None
     return mounts.clone(linux.AT_FDCWD, "/sys", recursive=True)
 
@@ -288,7 +295,7 @@ def _throttles(root: int) -> list[str]:
 
 def _mount_etc(root: int, request: ExecRequest) -> None:
     texts = (
-        network.resolver(),
+        network.resolver(private=request.network == "private"),
         network.hosts(request.hostname, request.extra_hosts),
         request.hostname + "\n",
     )

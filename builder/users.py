@@ -41,13 +41,18 @@ def identify(spec: str, passwd: str, group: str) -> Identity:
 
 
 def read(path: str) -> str:
-    """Return the text of a regular file of at most 16 MiB; empty where there is none."""
+    """Return the text of a regular file of at most 16 MiB; empty where there is none.
+
+    What says that it is empty is not read: with some files of /proc (a link leads there, /proc/kmsg) reading
+    has effects.
+    """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return ""
     with open(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode) or not status.st_size:
             return ""
         return file.read(_MAX_FILE).decode(errors="surrogateescape")
 
