@@ -192,7 +192,8 @@ class Build:
             self._around.agents.close()
         images = [self._kept(result) for result in results]
         image_id = images[0] if len(images) == 1 else self._index(images)
-        self._timeline.keep(self._store, image_id)
+        for each in images:
+            self._timeline.keep(self._store, each)
         self._store.records.touch(self._cache.used)
         # Before names: a name must not outlive, in a power cut, what it names.
         self._store.sync()

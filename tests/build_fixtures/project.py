@@ -112,7 +112,7 @@ class Project:
 
         with Session(load(None), store_root(args.root)) as session:
             session.executor = lambda: self._executor  # type: ignore[method-assign]
-            build = session.prepare(args, args.context or self.context, events.append)
+            build = session.prepare(args, args.context or self.context, events.append, several=True)
             built = build.run(recipe, args.context or self.context)
         return Outcome(built, events)
 
