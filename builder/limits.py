@@ -148,14 +148,15 @@ def failed(request: ExecRequest, result: ExecResult, keyword: str, what: str) ->
     return StepFailed(f"{how}: {what}", status=result.status, code=code, hint=hint, limit=result.limit)
 
 
-def killed(request: ExecRequest, result: ExecResult) -> str:
-    """Return why a container was killed, in words; "" if no limit did it."""
+def told(request: ExecRequest, result: ExecResult) -> str:
+    """Return what is told of a container that ran into a limit and failed; "" of any other."""
     if result.timed_out:
-        return f"it ran longer than --timeout {duration(request.timeout)}"
+        return f"the container was killed: it ran longer than --timeout {duration(request.timeout)}"
     if result.status and result.limit == "memory":
-        return f"it used more than --memory {memory(request.memory)}"
+        whose = "the container was" if result.status == 137 else "processes of the container were"
+        return f"{whose} killed: it used more than --memory {memory(request.memory)}"
     if result.status and result.limit == "pids":
-        return f"it would have had more processes and threads than --pids-limit {request.pids}"
+        return f"the container would have had more processes and threads than --pids-limit {request.pids}"
     return ""
 
 

@@ -106,7 +106,7 @@ def _request(
 def _execute(session: Session, request: ExecRequest, container: Container, args: argparse.Namespace) -> int:
     from builder.containerstate import begun, save
     from builder.executor import CommandError
-    from builder.limits import killed
+    from builder.limits import told
     from builder.terminal import attach
 
     store = session.store.containers
@@ -125,7 +125,7 @@ def _execute(session: Session, request: ExecRequest, container: Container, args:
         with contextlib.suppress(Exception):
             store.finish(replace(container, status=130))
         raise
-    if why := killed(request, result):
-        print(f"pybuild: the container was killed: {why}", file=sys.stderr)
+    if words := told(request, result):
+        print(f"pybuild: {words}", file=sys.stderr)
     store.finish(replace(container, status=result.status))
     return result.status
