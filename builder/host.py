@@ -314,19 +314,17 @@ def _cgroups() -> Check:
 
 
 def _foreign() -> Check:
-    directory = "/proc/sys/fs/binfmt_misc"
+    from builder.emulationcheck import architectures
+
     try:
-        names = sorted(name for name in os.listdir(directory) if name.startswith("qemu-"))
-    except OSError:
-        names = []
-    if names:
-        return Check("emulation", "ok", ", ".join(name.removeprefix("qemu-") for name in names))
-    return Check(
-        "emulation",
-        "optional",
-        "none; steps for other architectures need it",
-        "apt-get install qemu-user-static binfmt-support",
-    )
+        ways, problem, remedy = architectures()
+    except (OSError, BuildError) as error:
+        return Check("emulation", "optional", f"no step can be run to try it: {error}")
+    detail = "; ".join(f"{', '.join(names)} run {how}" for how, names in ways.items())
+    emulated = any(how != "as they are" for how in ways)
+    if emulated:
+        return Check("emulation", "ok", detail)
+    return Check("emulation", "optional", f"{detail}; {problem}", remedy)
 
 
 def _rootless() -> Iterator[Check]:

@@ -11,6 +11,7 @@ import pytest
 
 from builder import emulation
 from builder.elf import MACHINES, pattern, program
+from builder.emulationcheck import architectures
 from builder.errors import HostError, StepFailed
 from builder.executor import ExecRequest
 from builder.sandbox import Sandbox
@@ -239,3 +240,10 @@ def test_two_architectures_are_told_apart(sandbox: Sandbox, tmp_path: os.PathLik
     assert failed.value.code == "step/not-executable"
     own = replace(request, platform=Platform("linux", "riscv64"))
     assert sandbox.run(own, lambda stream, data: None).status == 0
+
+
+def test_doctor_tells_which_architectures_run_and_how() -> None:
+    ways, problem, _ = architectures()
+    assert "arm64" in ways["by QEMU" if Platform.host() != ARM64 else "as they are"]
+    assert sorted(name for names in ways.values() for name in names) == sorted(MACHINES)
+    assert problem == ""
