@@ -58,7 +58,7 @@ class FailedStep:
     parent: str
     status: int
     message: str
-    created: int
+    created: float
     more: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -86,7 +86,7 @@ class FailedSteps:
                 with open(f"{staging.path}/{name}", "xb") as file:
                     file.write(data)
             staging.move(f"{self._path}/{step.id}")
-        self.expire()
+        self.prune(LONGEST, bounded=True, but=step.id)
         return step
 
     def all(self) -> tuple[FailedStep, ...]:
@@ -168,10 +168,10 @@ class FailedSteps:
         self.prune(LONGEST, bounded=True)
 
     def prune(
-        self, older_than: float | None, *, bounded: bool = False, dry_run: bool = False
+        self, older_than: float | None, *, bounded: bool = False, dry_run: bool = False, but: str = ""
     ) -> list[FailedStep]:
-        """Remove what is older than `older_than` seconds (None: all), with `bounded` also what is too many.
-        Return what went (would go).
+        """Remove what is older than `older_than` seconds (None: all), with `bounded` also what is too many,
+        `but` the one of that id. Return what went (would go).
         """
         now = time.time()
         gone: list[FailedStep] = []
@@ -182,7 +182,7 @@ class FailedSteps:
             of_line[line] = of_line.get(line, 0) + 1
             old = older_than is None or not 0 <= now - step.created <= older_than
             many = bounded and (number >= MOST or of_line[line] > MOST_OF_A_LINE)
-            if (old or many) and (dry_run or self.remove(step)):
+            if (old or many) and step.id != but and (dry_run or self.remove(step)):
                 gone.append(step)
         if not dry_run:
             with storing("removing what is no failed step"):
@@ -231,6 +231,17 @@ class FailedSteps:
                 return file.read()
         except FileNotFoundError:
             return b""
+
+
+@contextlib.contextmanager
+def held(steps: FailedSteps, step: FailedStep) -> Iterator[None]:
+    """Keep a failed step where it is meanwhile, unless somebody is in there anyway."""
+    entered = steps.enter(step)
+    try:
+        yield
+    finally:
+        if entered is not None:
+            leave(entered)
 
 
 def leave(entered: Staging) -> None:

@@ -122,7 +122,7 @@ def _list(steps: tuple[FailedStep, ...], *, as_json: bool) -> None:
     rows = [
         (
             step.id[:8],
-            ago(step.created),
+            ago(int(step.created)),
             printable(f"{os.path.relpath(step.file)}:{step.line}"),
             printable(step.text if len(step.text) <= 40 else step.text[:39] + "…"),
             str(step.status) if step.status >= 0 else "-",

@@ -4,11 +4,10 @@ it has to do.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from builder.debug.description import detached
-from builder.debug.failedshell import FailedShell
+from builder.debug.failedshell import FailedShell, Printed
 
 if TYPE_CHECKING:
     from builder.executor import Executor
@@ -45,7 +44,9 @@ def open_alone(
             raise UsageError(
                 "that step cannot be run by itself", code="debug/alone", hint="build the recipe again"
             )
-        result = executor.run(request, lambda _stream, data: _write(data))
+        printed = Printed()
+        result = executor.run(request, lambda _stream, data: printed.write(data))
+        printed.end_line()
         if result.status:
             raise failure(request, result, failed.text.partition(" ")[0], failed.text)
 
@@ -60,9 +61,3 @@ def open_alone(
         refusal=why,
         user=user,
     )
-
-
-def _write(data: bytes) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(1, view) :]

@@ -10,14 +10,16 @@ from builder.debug.keeping import Keeper
 from builder.debug.kit import Kit
 from builder.debug.shellexec import ShellEnded, ShellExecutor
 from builder.errors import PlanError
+from builder.events import StepStarted
 from builder.recipes import RecipeLoader
 from builder.steps import ExecStep
 from grammar import ast
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
+    from builder.events import Emit, Event
     from builder.executor import Executor
     from builder.inspection import OpenStep
     from cache.records import Record
@@ -29,7 +31,7 @@ _MARK = "pybuild shell"
 
 def cut(recipe: Recipe, stage: str | None, line: int | None) -> tuple[Recipe, str]:
     """Return `recipe` with a RUN that stands for the shell before `line`, else at the end of `stage`, else of
-    the last one; and where that is, in words. What comes after it is gone, and so are the tests of the stage.
+    the last one; and where that is, in words. What comes after it is gone, and so are the tests.
     Raises PlanError.
     """
     number = _stage_of_line(recipe, line) if line is not None else _stage_named(recipe, stage)
@@ -40,10 +42,14 @@ def cut(recipe: Recipe, stage: str | None, line: int | None) -> tuple[Recipe, st
         after = [each for each in kept if _last_line(each) >= line]
         kept = kept[: len(kept) - len(after)]
         where = f"before line {after[0].span.line}" if after else where
-    instructions = (*(each for each in kept if not isinstance(each, ast.Test)), _run(found))
     # The last stage is what is built.
-    stages = (*recipe.stages[:number], found.replace(instructions=instructions))
+    above = (each.replace(instructions=_untested(each.instructions)) for each in recipe.stages[:number])
+    stages = (*above, found.replace(instructions=(*_untested(kept), _run(found))))
     return recipe.replace(stages=stages), where
+
+
+def _untested(instructions: Iterable[ast.Instruction]) -> tuple[ast.Instruction, ...]:
+    return tuple(each for each in instructions if not isinstance(each, ast.Test))
 
 
 def _stage_of_line(recipe: Recipe, line: int) -> int:
@@ -143,6 +149,15 @@ class Shell(Keeper):
             except ShellEnded as ended:
                 self.status = ended.status
         raise Left
+
+    def passing(self, emit: Emit) -> Emit:
+        """Return `emit`, listened to; it is not told of the step that stands for the shell."""
+
+        def emit_steps(event: Event) -> None:
+            if not (isinstance(event, StepStarted) and event.text == f'RUN ["{_MARK}"]'):
+                emit(event)
+
+        return super().passing(emit_steps)
 
     def executor(self, executor: Callable[[], Executor]) -> Executor:
         """Return what runs the next command."""

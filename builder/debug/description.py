@@ -112,6 +112,10 @@ def plain_request(opened: OpenStep) -> ExecRequest:
     """Return how a command is executed in the step's surroundings, but for its mounts, on no root filesystem.
     A step that runs none, such as COPY, has those that its stage ends with.
     """
+    return replace(_request(opened), platform=opened.stage.image.platform)
+
+
+def _request(opened: OpenStep) -> ExecRequest:
     from builder.asked import with_asked
     from builder.executor import ExecRequest
 
@@ -154,6 +158,7 @@ def detached(facts: Mapping[str, Any]) -> ExecRequest:
     in memory.
     """
     from builder.executor import ExecRequest, Mount
+    from cache.oci.platform import Platform
 
     mounts = [Mount("tmpfs", mount["target"]) for mount in facts["mounts"] if mount["type"] == "tmpfs"]
     argv = tuple(facts["argv"])
@@ -163,6 +168,7 @@ def detached(facts: Mapping[str, Any]) -> ExecRequest:
         mounts.append(Mount("file", argv[0], read_only=True, mode=0o755, data=data))
     request = ExecRequest(
         argv=argv,
+        platform=Platform.parse(facts["platform"]),
         env=tuple((name, value) for name, value in facts["env"]),
         user=facts["user"],
         workdir=facts["workdir"],
@@ -176,14 +182,20 @@ def detached(facts: Mapping[str, Any]) -> ExecRequest:
     return request if size is None else replace(request, shm_size=size)
 
 
-def as_json_lines(events: Iterable[Event]) -> str:
-    """Return events as `--progress json` prints them."""
+def as_json(mask: Mask, events: Iterable[tuple[float, Event]]) -> str:
+    """Return events, each with its time, as an array of what `--progress json` prints, masked."""
+    import json
+
     from builder.progress.json import JsonDisplay
     from builder.progress.sink import Sink
 
     text = io.StringIO()
-    display = JsonDisplay(Sink(text), clock=lambda: 0.0)
-    for event in tuple(events):
+    now = [0.0]
+    display = JsonDisplay(Sink(text), clock=lambda: 0.0, wall=lambda: now[0])
+    for time, event in tuple(events):
+        now[0] = time
         display.emit(event)
     display.close()
-    return text.getvalue()
+    # Masked as values: a secret with a quote in it is another text in JSON.
+    lines = [json.dumps(hidden(mask, json.loads(line))) for line in text.getvalue().split("\n") if line]
+    return "[\n" + ",\n".join(lines) + "\n]\n"

@@ -7,11 +7,10 @@ it is the same step is what its key says.
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, NoReturn
 
 from builder.debug.description import plain_request
-from builder.debug.failedshell import Decision, FailedShell
+from builder.debug.failedshell import Decision, FailedShell, Printed
 from builder.events import StepOutput
 from builder.steps import ExecStep, PackagesStep, TestStep
 
@@ -100,11 +99,12 @@ class Entering:
         self._user = user
         self._switch = Switch()
         self._loud = False
+        self._printed = Printed()
 
     def emit(self, event: Event) -> None:
         """Print what a step prints that is run again; what is found by the way is of no interest."""
         if self._loud and isinstance(event, StepOutput):
-            _write(event.data)
+            self._printed.write(event.data)
 
     def reached(self, step: OpenStep) -> Record | None:
         """Open the shell, if it is the step; raise Left then."""
@@ -150,6 +150,7 @@ class Entering:
             step.work(self._entered)
         finally:
             self._loud = False
+            self._printed.end_line()
 
     def _commit(self, opened: OpenStep) -> Record:
         from cache import idmap
@@ -164,12 +165,3 @@ class Entering:
             return cache.mended(opened.key, opened.line, opened.parent, None)
         with store.failed_steps.taken(self._entered) as staging:
             return cache.mended(opened.key, opened.line, opened.parent, staging)
-
-
-def _write(data: bytes) -> None:
-    import sys
-
-    sys.stdout.flush()
-    view = memoryview(data)
-    while view:
-        view = view[os.write(1, view) :]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING, Literal
 
 from builder.debug.kit import Kit
@@ -108,7 +110,7 @@ class FailedShell:
         try:
             self._again(self._executor)
         except StepFailed as error:
-            self._say(error.message)
+            self._say(_how(self._failed, error.message))
         except ERRORS as error:
             show(error)
         except KeyboardInterrupt:
@@ -139,7 +141,7 @@ class FailedShell:
         lines = [
             f"{printable(failed.text)}",
             f"  at {printable(failed.file)}:{failed.line}, stage {printable(failed.stage)}",
-            *(f"  {printable(line)}" for line in failed.message.split("\n")),
+            f"  {printable(_how(failed, failed.message))}",
             "",
             f"This is where it failed{_surroundings(failed, self._user)}. Type",
             *(
@@ -157,7 +159,32 @@ class FailedShell:
     def _say(self, text: str) -> None:
         from builder.progress.printable import printable
 
-        print("\n".join(f"pybuild: {printable(line)}" for line in text.split("\n")), flush=True)
+        print(f"pybuild: {printable(text)}", flush=True)
+
+
+class Printed:
+    """What a step prints that is run again, on standard output as it comes."""
+
+    def __init__(self) -> None:
+        self._last = b"\n"
+
+    def write(self, data: bytes) -> None:
+        """Print a piece, cut anywhere."""
+        sys.stdout.flush()
+        self._last = data[-1:] or self._last
+        view = memoryview(data)
+        while view:
+            view = view[os.write(1, view) :]
+
+    def end_line(self) -> None:
+        """Begin a line, unless one begins."""
+        if self._last != b"\n":
+            self.write(b"\n")
+
+
+def _how(failed: FailedStep, message: str) -> str:
+    """Return what a message says without what it says of the step, which is told anyway."""
+    return message.removesuffix(f": {failed.text}").replace("\n", " ")
 
 
 def _surroundings(failed: FailedStep, user: str) -> str:
@@ -173,8 +200,6 @@ def _surroundings(failed: FailedStep, user: str) -> str:
 
 def require_terminal() -> None:
     """Raise UsageError if nobody can type."""
-    import os
-
     from builder.errors import UsageError
 
     if not (os.isatty(0) and os.isatty(1)):

@@ -56,7 +56,7 @@ class Keeper:
         self._arguments = arguments
         self._lock = Lock()
         self._tails: dict[int, bytes] = {}
-        self._events: list[Event] = []
+        self._events: list[tuple[float, Event]] = []
         self._expired = False
 
     def passing(self, emit: Emit) -> Emit:
@@ -67,15 +67,15 @@ class Keeper:
                 tail = self._tails.get(event.step, b"") + event.data
                 self._tails[event.step] = tail if len(tail) <= 2 * LONGEST_LOG else tail[-LONGEST_LOG:]
             else:
-                self._events.append(event)
+                self._events.append((time.time(), event))
                 if isinstance(event, StepFinished) and event.outcome != "failed":
                     self._tails.pop(event.step, None)
             emit(event)
 
         return emit_and_listen
 
-    def events(self) -> tuple[Event, ...]:
-        """Return what the build has told, but for what its steps printed."""
+    def events(self) -> tuple[tuple[float, Event], ...]:
+        """Return what the build has told, and when, in seconds since 1970; but for what its steps printed."""
         return tuple(self._events)
 
     def reached(self, step: OpenStep) -> Record | None:
@@ -117,7 +117,7 @@ class Keeper:
         return executor()
 
     def _keep(self, step: OpenStep, staging: Staging, error: BuildError) -> FailedStep:
-        from builder.debug.description import as_json_lines, described, hidden
+        from builder.debug.description import as_json, described, hidden
         from cache.failedsteps import FailedStep
 
         mask = step.around.secrets.learn()
@@ -141,11 +141,11 @@ class Keeper:
             parent=step.parent or "",
             status=error.status if isinstance(error, StepFailed) else -1,
             message=hidden(mask, error.message),
-            created=int(time.time()),
+            created=time.time(),
             more=hidden(mask, more),
         )
         log = self._tails.get(step.line.number, b"")[-LONGEST_LOG:]
-        return self._store.failed_steps.keep(failed, staging, log, as_json_lines(self._events))
+        return self._store.failed_steps.keep(failed, staging, log, as_json(mask, self._events))
 
 
 def _plain(record: Record) -> dict[str, Any]:

@@ -18,10 +18,11 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from builder.debug.description import as_json_lines, masked_bytes
+from builder.debug.description import as_json, masked_bytes
 from builder.errors import UsageError
 from builder.events import BuildFailed, Event
 from builder.version import VERSION
+from cache.failedsteps import held
 
 if TYPE_CHECKING:
     from builder.masking import Mask
@@ -44,7 +45,7 @@ def write_report(
     session: Session,
     failed: FailedStep | None,
     directory: str,
-    events: Iterable[Event] | None,
+    events: Iterable[tuple[float, Event]] | None,
     args: argparse.Namespace,
 ) -> None:
     """Write a report to `directory`, in place of an earlier one. `failed` is the step, None if the build
@@ -52,20 +53,20 @@ def write_report(
     Raises UsageError.
     """
     secrets = _Secrets(args)
-    with contextlib.ExitStack() as stack:
-        files = _Files(directory, secrets.mask)
-        told = tuple(events) if events is not None else ()
-        error = next((event for event in told if isinstance(event, BuildFailed)), None)
-        if events is not None:
-            files.write("events.json", as_json_lines(told).encode())
-        elif failed is not None:
-            files.write("events.json", session.store.failed_steps.events(failed))
-        if failed is not None:
-            files.write("log.txt", session.store.failed_steps.log(failed))
-            files.write("env.txt", _environment(failed).encode("utf-8", "surrogateescape"))
-            stack.enter_context(_Changes(session, failed, files, texts=secrets.known))
-        files.write("doctor.txt", _doctor(session).encode())
-        files.write(_MARK, _readme(session, failed, error, files.names).encode("utf-8", "surrogateescape"))
+    files = _Files(directory, secrets.mask)
+    told = tuple(events) if events is not None else ()
+    error = next((event for _, event in told if isinstance(event, BuildFailed)), None)
+    if events is not None:
+        files.write("events.json", as_json(secrets.mask, told).encode())
+    elif failed is not None:
+        files.write("events.json", session.store.failed_steps.events(failed))
+    if failed is not None:
+        files.write("log.txt", session.store.failed_steps.log(failed))
+        files.write("env.txt", _environment(failed).encode("utf-8", "surrogateescape"))
+        with held(session.store.failed_steps, failed):
+            _Changes(session, failed, files, texts=secrets.known).write()
+    files.write("doctor.txt", _doctor(session).encode())
+    files.write(_MARK, _readme(session, failed, error, files.names).encode("utf-8", "surrogateescape"))
 
 
 class _Secrets:
@@ -159,7 +160,8 @@ class _Changes:
         self._files = files
         self._texts = texts
 
-    def __enter__(self) -> None:
+    def write(self) -> None:
+        """Write them."""
         from builder.progress.printable import printable
         from cache.compare import changes
         from cache.oci.digest import ChainID
@@ -177,9 +179,6 @@ class _Changes:
         if self._texts:
             patch = self._patch(upper, lower, found)
             self._files.write("diff.patch", patch.encode("utf-8", "surrogateescape"))
-
-    def __exit__(self, *_: object) -> None:
-        return None
 
     def _patch(self, upper: str, lower: tuple[str, ...], found: list[tuple[Any, str]]) -> str:
         from builder.overlay import Overlay, detached

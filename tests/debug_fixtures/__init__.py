@@ -1,0 +1,1 @@
+"""pybuild on a real terminal."""
