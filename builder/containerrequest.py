@@ -7,13 +7,14 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from builder.asked import extra_host, no_new_privileges, shm_size, ulimit
 from builder.asked import size as parse_size
 from builder.errors import UsageError
 from builder.limits import add_options as add_limits
 from builder.limits import limits
+from builder.publishing import parse_port
 from builder.scope import DEFAULT_PATH
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     _several(parser, "--env-file", metavar="FILE", help="set the variables that FILE has, one a line")
     _several(parser, "-v", "--volume", metavar="HOST:PATH[:ro]", help="mount a path of the host")
+    _several(parser, "--mount", metavar="type=...,dst=...", help="mount a path of the host, or a tmpfs")
     _several(parser, "--tmpfs", metavar="PATH[:OPTIONS]", help="mount an empty directory in memory")
     parser.add_argument(
         "--read-only", action="store_true", help="a root filesystem that cannot be written to"
@@ -40,7 +42,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--entrypoint", metavar="PROGRAM", help="in place of the image's; empty for none")
     parser.add_argument("--hostname", metavar="NAME", help="the host name that it sees")
     parser.add_argument(
-        "--network", "--net", choices=("host", "none"), default="host", help="host (default) or none"
+        "--network",
+        "--net",
+        choices=("host", "none", "private"),
+        help="host (default), none, or private: its own, with a way out (default with -p)",
+    )
+    _several(
+        parser,
+        "-p",
+        "--publish",
+        metavar="[HOST:]PORT[/udp]",
+        help="a port of the host that leads to one of it",
     )
     _several(parser, "--add-host", metavar="NAME:ADDRESS", help="a line in /etc/hosts")
     _several(parser, "--cap-add", metavar="CAPABILITY", help="let it have a capability; ALL for all")
@@ -76,8 +88,9 @@ def request(
         env=_environment(config.env, args),
         user=args.user if args.user is not None else config.user,
         workdir=args.workdir or config.working_dir or "/",
-        network=args.network,
-        mounts=(*map(_volume, args.volume), *map(_tmpfs, args.tmpfs)),
+        network=_network(args),
+        ports=tuple(map(parse_port, args.publish)),
+        mounts=(*map(_volume, args.volume), *map(_mount, args.mount), *map(_tmpfs, args.tmpfs)),
         hostname=args.hostname or container.id[:12],
         extra_hosts=tuple(map(extra_host, args.add_host)),
         tty=args.tty,
@@ -91,6 +104,14 @@ def request(
         pids=limited.pids,
         timeout=limited.timeout,
     )
+
+
+def _network(args: argparse.Namespace) -> Literal["host", "none", "private"]:
+    if args.publish and args.network in ("host", "none"):
+        raise UsageError(
+            f"--publish: the network is {args.network}", code="usage/port", hint="leave --network out"
+        )
+    return "private" if args.publish else args.network or "host"
 
 
 def _several(parser: argparse.ArgumentParser, *names: str, metavar: str, help: str) -> None:  # noqa: A002
@@ -149,6 +170,31 @@ def _volume(text: str) -> Mount:
     if not os.path.exists(source):
         raise UsageError(f"--volume {text!r}: there is no {source}", code="usage/volume")
     return Mount("bind", target, source=os.path.realpath(source), read_only="ro" in words)
+
+
+def _mount(text: str) -> Mount:
+    """Return what --mount asks for: type=bind with src, or type=tmpfs with tmpfs-size and tmpfs-mode."""
+    known = {"source": "src", "target": "dst", "destination": "dst", "readonly": "ro"}
+    words: dict[str, str] = {}
+    for part in text.split(","):
+        name, mark, value = part.partition("=")
+        words[known.get(name, name)] = value if mark else "true"
+    kind, target = words.pop("type", "bind"), words.pop("dst", "")
+    read_only = words.pop("ro", "false") in ("true", "1")
+    if kind == "bind":
+        source = words.pop("src", "")
+        words.pop("bind-propagation", "")
+        if not words and ":" not in source + target:
+            return _volume(f"{source}:{target}" + (":ro" if read_only else ""))
+    elif kind == "tmpfs":
+        names = [name for name in ("size", "mode") if f"tmpfs-{name}" in words]
+        options = [f"{name}={words.pop(f'tmpfs-{name}')}" for name in names]
+        if not words:
+            return _tmpfs(f"{target}:{','.join(options)}")
+    raise UsageError(
+        f"--mount {text!r}: write type=bind,src=PATH,dst=PATH[,ro] or type=tmpfs,dst=PATH",
+        code="usage/volume",
+    )
 
 
 def _tmpfs(text: str) -> Mount:

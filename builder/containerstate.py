@@ -56,7 +56,7 @@ class State:
             env=self.env,
             user=self.user,
             workdir=self.workdir,
-            network="host" if self.network == "host" else "none",
+            network="host" if self.network == "host" else "private",
             privileged=self.privileged,
             capabilities=self.capabilities,
             no_new_privileges=self.no_new_privileges,

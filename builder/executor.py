@@ -68,8 +68,9 @@ class ExecRequest:
     but for the bind mounts given, a private /tmp, and every capability.
     user: as USER takes it: name, uid, name:group, uid:gid; empty for root. Names are looked up in the root's
     own /etc/passwd and /etc/group. workdir is made if it is missing, as Docker does.
-    network: `host`, or `none` for an interface lo and nothing else.
-    extra_hosts: (name, address) pairs for /etc/hosts.
+    network: `host`, `none` for an interface lo and nothing else, or `private` for one of its own with a way
+    out. ports: of the host that lead to ports of a private one (tcp or udp, address or "", port, port
+    within). extra_hosts: (name, address) pairs for /etc/hosts.
     stdin: bytes, an open fd that stays the caller's, or None for /dev/null. tty: a pseudo-terminal in place
     of the pipes; its output is reported as stdout. stdio: three fds that the command inherits as they are,
     instead of all that.
@@ -94,9 +95,10 @@ class ExecRequest:
     env: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     user: str = ""
     workdir: str = "/"
-    network: Literal["host", "none"] = "host"
+    network: Literal["host", "none", "private"] = "host"
     mounts: tuple[Mount, ...] = ()
     hostname: str = "pybuild"
+    ports: tuple[tuple[str, str, int, int], ...] = ()
     extra_hosts: tuple[tuple[str, str], ...] = ()
     stdin: bytes | int | None = field(default=None, repr=False)
     tty: bool = False

@@ -4,8 +4,10 @@ maybe an fd.
     (STARTED,) + the pidfd of pid 1      (RUNNING,) + the command's pidfd      (TERMINAL,) + the
     pseudo-terminal (ERROR, whose, code, message, hint, status)                                (EXIT, status,
     limit)
+    (NETWORK,) + the network namespace, which is to get a way out
 
-The command never holds the socket: it is closed by its execve.
+What fails with that is sent the other way: a text. The command never holds the socket: it is closed by its
+execve.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from typing import Any
 
 from builder.errors import BuildError, HostError, StepFailed
 
-STARTED, RUNNING, TERMINAL, ERROR, EXIT = range(5)
+STARTED, RUNNING, TERMINAL, ERROR, EXIT, NETWORK = range(6)
 
 _LONGEST = 1 << 16
 

@@ -6,22 +6,23 @@ import fcntl
 import os
 import select
 import signal
+import socket
 import struct
 import termios
 import time
 from contextlib import suppress
 from threading import Lock, RLock, Thread
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from builder import reports
 from builder.errors import HostError
 from builder.executor import CommandError, ExecResult
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Callable
 
     from builder.executor import ExecRequest, Output, Stream
+    from builder.privatenetwork import Outside
 
 _CHUNK = 1 << 16
 
@@ -39,20 +40,25 @@ class SandboxRunning:
         request: ExecRequest,
         started: float,
         forget: Callable[[SandboxRunning], None],
+        connect: Callable[[int, Callable[[str], None]], Outside],
     ) -> None:
-        """control: where the reports come in; streams: ends of pipes to read; forget: called at the end."""
+        """control: where the reports come in; streams: ends of pipes to read; forget: called at the end;
+        connect: gives the network namespace of that fd a way out.
+        """
         self._control = control
         self._streams = streams
         self._output = output
         self._started = started
         self._deadline = None if request.timeout is None else started + request.timeout
         self._forget = forget
+        self._connect = connect
+        self._outside: Outside | None = None
         self._poll = select.poll()
         for fd in (control.fileno(), *streams):
             self._poll.register(fd, select.POLLIN)
         self._listening = True
         self._status: int | None = None
-        self._limit = ""
+        self._limit: Literal["", "memory", "pids"] = ""
         self._error: CommandError | HostError | None = None
         self._killed = self._timed_out = self._finished = False
         self._owner = RLock()  # held by who reads: one waits, nobody else may take the fds away meanwhile
@@ -175,12 +181,28 @@ class SandboxRunning:
             self._status, self._limit = report[1:]
         elif kind == reports.ERROR:
             self._error = self._error or _error(report)
+        elif kind == reports.NETWORK and fd is not None:
+            self._give_way_out(fd)
         elif fd is not None:
             with self._lock:
                 self._keep(kind, fd)
             if self._begun is not None and self._init is not None and self._command is not None:
                 begun, self._begun = self._begun, None
                 begun(self._init, self._command)
+
+    def _give_way_out(self, namespace: int) -> None:
+        try:
+            self._outside = self._connect(namespace, self._has_no_way_out)
+        except HostError as error:
+            self._error = self._error or error
+            self._has_no_way_out(error.message)
+        finally:
+            os.close(namespace)
+
+    def _has_no_way_out(self, reason: str) -> None:
+        """Tell pid 1, which waits for one, unless it goes on already."""
+        with suppress(OSError):
+            self._control.sendmsg([reason.encode() or b"?"], [], socket.MSG_NOSIGNAL)
 
     def _keep(self, kind: int, fd: int) -> None:
         """Take over an fd, and do with it what was asked for before it was there."""
@@ -231,6 +253,8 @@ class SandboxRunning:
             return
         try:
             self._await_death()
+            if self._outside is not None:
+                self._outside.close()
         finally:
             with self._lock:
                 self._finished = True

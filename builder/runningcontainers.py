@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from builder.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from cache.containers import Container, ContainerStore
 
 
@@ -34,3 +36,21 @@ def find_container(store: ContainerStore, text: str) -> Container:
             hint="`pybuild ps -a` lists them",
         )
     return found
+
+
+def each(store: ContainerStore, texts: Sequence[str], act: Callable[[Container], None]) -> int:
+    """Do something to each of the containers, print what they are called, and return the exit code: what is
+    wrong with one of them keeps none of the others.
+    """
+    from builder.cli import ERRORS, show
+    from builder.excerpts import exit_code
+
+    code = 0
+    for text in texts:
+        try:
+            act(find_container(store, text))
+            print(text, flush=True)
+        except ERRORS as error:
+            show(error)
+            code = exit_code(error)
+    return code

@@ -19,10 +19,12 @@ from builder.running import SandboxRunning
 from cache.oci.platform import Platform
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from builder.emulation import Emulation
     from builder.executor import ExecRequest, ExecResult, Output, Stream
+    from builder.privatenetwork import Outside
 
 
 class Sandbox:
@@ -69,7 +71,13 @@ class Sandbox:
             theirs.close()
             for fd in passed:
                 os.close(fd)
-        running = SandboxRunning(ours, streams, output, request, started, self._forget)
+
+        def connect(namespace: int, failed: Callable[[str], None]) -> Outside:
+            from builder.privatenetwork import Outside
+
+            return Outside(self, request, namespace, failed)
+
+        running = SandboxRunning(ours, streams, output, request, started, self._forget, connect)
         with self._lock:
             self._running.add(running)
         return running

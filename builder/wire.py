@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from builder.executor import ExecRequest, Mount
     from builder.overlay import Overlay
 
-_LOCAL = ("stdin", "stdio", "timeout", "platform")  # of no use beyond the builder
+_LOCAL = ("stdin", "stdio", "timeout", "platform", "ports")  # of no use beyond the builder
 
 
 def encode(request: ExecRequest, standard: Sequence[int | None], fds: list[int]) -> bytes:

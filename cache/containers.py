@@ -5,6 +5,7 @@ here.
     containers/<id>/work/          overlayfs's own, made anew for each run
     containers/<id>/config.json    image, command, when, how it ended
     containers/<id>/state.json     its processes, and how more are started in it, while it runs
+    containers/<id>/status         its exit code, once it has ended: for who waits
     containers/<id>/log, log.1     what it wrote, if nobody was there to read it: JSON lines
 
 A container that runs is held by the flock of its directory.
@@ -18,7 +19,7 @@ import os
 import re
 import signal
 from dataclasses import asdict, dataclass
-from fcntl import LOCK_EX, flock
+from fcntl import LOCK_NB, LOCK_SH, flock
 from typing import TYPE_CHECKING
 
 from cache.disk import storing
@@ -74,14 +75,19 @@ class ContainerStore:
         """Return the path of what is kept of the container."""
         return f"{self._path}/{container_id}"
 
-    def wait(self, container_id: str) -> None:
-        """Return when no process holds the container any more."""
+    def wait(self, container_id: str) -> int | None:
+        """Return when no process holds the container any more: its exit code, None if there is none."""
         try:
             fd = os.open(f"{self._path}/{container_id}", _DIRECTORY)
         except FileNotFoundError:
-            return
+            return None
         try:
-            flock(fd, LOCK_EX)
+            # Opened before: when the lock is released, the container may be on its way out.
+            with open(os.open("status", os.O_RDONLY | os.O_CLOEXEC, dir_fd=fd), encoding="ascii") as file:
+                flock(fd, LOCK_SH)
+                return int(file.read() or 128 + signal.SIGKILL)
+        except FileNotFoundError:
+            return None
         finally:
             os.close(fd)
 
@@ -117,6 +123,8 @@ class ContainerStore:
             os.mkdir(path + "/diff")
             os.chmod(path + "/diff", 0o755)
             os.mkdir(path + "/work", 0o700)
+            with open(path + "/status", "x"):
+                pass
             self._write(container)
         return fd
 
@@ -124,6 +132,8 @@ class ContainerStore:
         """Keep how the container ended."""
         with storing("writing a container"):
             self._write(container)
+            with open(f"{self._path}/{container.id}/status", "w", encoding="ascii") as file:
+                file.write(str(container.status))
 
     def all(self) -> tuple[Container, ...]:
         """Return all containers, the newest first."""
@@ -157,7 +167,10 @@ class ContainerStore:
         except FileNotFoundError:
             return False
         try:
-            return not try_flock(fd)
+            flock(fd, LOCK_SH | LOCK_NB)  # shared: who looks is in nobody's way
+            return False
+        except BlockingIOError:
+            return True
         finally:
             os.close(fd)
 
@@ -174,7 +187,7 @@ class ContainerStore:
             if holder is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(holder, signal.SIGKILL)
-                flock(fd, LOCK_EX)
+                flock(fd, LOCK_SH)
         finally:
             os.close(fd)
 

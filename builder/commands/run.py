@@ -17,13 +17,16 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from builder.cli import RUN_ERROR
+from builder.containerlife import Life
 from builder.errors import UsageError
 from builder.lookup import StoredImage, find_image
-from builder.options import only_platform
+from builder.publishing import shown
 from builder.session import Session, open_session
 from cache.containers import Container
 
 if TYPE_CHECKING:
+    from builder.detached import Detached
     from builder.executor import ExecRequest
 
 
@@ -34,12 +37,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rm", action="store_true", help="remove the container when it ends")
     parser.add_argument("-i", "--interactive", action="store_true", help="keep standard input open")
     parser.add_argument("-t", "--tty", action="store_true", help="give the container a terminal")
+    parser.add_argument("-d", "--detach", action="store_true", help="run it in the background; print its id")
     parser.add_argument("--name", metavar="NAME", default="", help="name the container")
     parser.add_argument("--cidfile", metavar="FILE", help="write the container's id to FILE")
     parser.add_argument(
         "--platform", metavar="OS/ARCH", help="of an image for several platforms (default: this machine's)"
     )
     add_options(parser)
+    parser.add_argument("--no-healthcheck", action="store_true", help="leave the image's HEALTHCHECK alone")
     parser.add_argument("image", metavar="IMAGE", help="a name, an id, or the start of one")
     parser.add_argument(
         "command_", nargs=argparse.REMAINDER, metavar="COMMAND", help="in place of the image's CMD"
@@ -50,8 +55,16 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; return the exit code of what ran."""
     if args.cidfile and os.path.lexists(args.cidfile):
         raise UsageError(f"--cidfile: {args.cidfile} is there already", code="usage/write")
+    detached: Detached | None = None
+    if args.detach:
+        from builder.detached import detach
+
+        forked = detach()
+        if isinstance(forked, int):
+            return forked
+        detached = forked
     with open_session(args) as session:
-        image = find_image(session.store, args.image, only_platform(args.platform))
+        image = find_image(session.store, args.image)
         container = Container(
             id=os.urandom(32).hex(),
             name=args.name,
@@ -60,9 +73,13 @@ def run(args: argparse.Namespace) -> int:
             command=_argv(image, args),
             created=int(time.time()),
             auto_remove=args.rm,
+            reference=args.image,
+            stop_signal=image.config.config.stop_signal,
+            detached=args.detach,
         )
         # All that can be wrong with the arguments is found before there is a container.
         request = _request(session, image, container, args)
+        container = replace(container, ports=shown(request.ports))
         store = session.store.containers
         held = store.create(container)
         try:
@@ -70,7 +87,9 @@ def run(args: argparse.Namespace) -> int:
                 from builder.commands.build import write_text
 
                 write_text(args.cidfile, container.id)
-            return _execute(session, request, container, args)
+            config = None if args.no_healthcheck else image.config.config
+            life = Life(session.executor(), store, container, request, config)
+            return _execute(session, request, container, args, life, detached)
         finally:
             os.close(held)
             if args.rm:
@@ -103,29 +122,36 @@ def _request(
     return replace(asked, platform=image.config.platform)
 
 
-def _execute(session: Session, request: ExecRequest, container: Container, args: argparse.Namespace) -> int:
-    from builder.containerstate import begun, save
+def _execute(
+    session: Session,
+    request: ExecRequest,
+    container: Container,
+    args: argparse.Namespace,
+    life: Life,
+    detached: Detached | None,
+) -> int:
+    from builder.containerlife import serve
     from builder.executor import CommandError
     from builder.limits import told
     from builder.terminal import attach
 
-    store = session.store.containers
-    directory = store.directory(container.id)
+    store, executor, status = session.store.containers, session.executor(), RUN_ERROR
     try:
-        result = attach(
-            session.executor(),
-            request,
-            interactive=args.interactive,
-            begun=lambda init, command: save(directory, begun(request, init, command, int(time.time()))),
-        )
+        if detached is not None:
+            result = serve(life, executor, request, store.directory(container.id), detached, container.id)
+        else:
+            result = attach(executor, request, interactive=args.interactive, begun=life.begin)
+        status = result.status
     except CommandError as error:
-        store.finish(replace(container, status=error.status))
+        status = error.status
         raise
     except KeyboardInterrupt:
-        with contextlib.suppress(Exception):
-            store.finish(replace(container, status=130))
+        status = 130
         raise
+    finally:
+        life.end()
+        with contextlib.suppress(Exception):
+            store.finish(replace(container, status=status, finished=int(time.time())))
     if words := told(request, result):
         print(f"pybuild: {words}", file=sys.stderr)
-    store.finish(replace(container, status=result.status))
-    return result.status
+    return status
