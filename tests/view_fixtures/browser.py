@@ -50,7 +50,7 @@ class Browser:
         self._write, self._read = pipes[1], pipes[2]
         renumber = f'exec "$0" "$@" 3<&{high[0]} 4>&{high[1]}'
         self._process = subprocess.Popen(
-            ["sh", "-c", renumber, program, f"--user-data-dir={self._profile.name}", *_FLAGS],
+            ["bash", "-c", renumber, program, f"--user-data-dir={self._profile.name}", *_FLAGS],
             pass_fds=high,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -147,8 +147,9 @@ class Page:
         self.send("Emulation.setTouchEmulationEnabled", enabled=phone)
 
     def colours(self, scheme: str) -> None:
-        """Let prefers-color-scheme be `light` or `dark`."""
-        features = [{"name": "prefers-color-scheme", "value": scheme}]
+        """Let prefers-color-scheme be `light` or `dark`; and nothing move by itself, so that a click hits."""
+        media = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
+        features = [{"name": name, "value": value} for name, value in media.items()]
         self.send("Emulation.setEmulatedMedia", features=features)
 
     def run(self, script: str) -> Any:

@@ -83,7 +83,7 @@ class Differences {
       el('h2', { id: 'differences-title' }, 'Differences'),
       el('p', { class: 'about' }, `What has to be done to the first to get the second: ${plural(counts.new, 'path')} more, ${number(counts.gone)} fewer, ${number(counts.changed)} changed; ${signed((b.total - b.wasted) - (a.total - a.wasted))}.`),
       this.crumbs,
-      el('div', { class: 'side-by-side' }, this.images.map((image, at) => el('figure', {},
+      el('div', { class: 'side-by-side' }, this.images.map((image, at) => el('figure', { 'aria-label': `${at ? 'second' : 'first'}: ${shown(image.name)}` },
         el('figcaption', {}, el('span', { class: 'which' }, at ? 'second' : 'first'), ' ', named(image.name), ' ', this.captions[at]), this.treemaps[at].element))),
       el('p', { class: 'legend' }, ['same', 'changed', 'gone', 'new'].map((state) => el('span', {}, swatch(`var(${TILES[state]})`), STATES[state]))),
       table.element, this.layers(), this.config());
@@ -102,7 +102,7 @@ class Differences {
     return el('div', { class: 'table' }, el('h3', {}, 'Layers'),
       el('p', { class: 'about' }, `They share ${shared} of ${a.layers.length} and ${b.layers.length} layers, from the lowest on: ${size(b.layers.slice(0, shared).reduce((sum, layer) => sum + layer.bytes, 0))}.`),
       el('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Layers of both' },
-        el('table', { class: 'both' }, el('thead', {}, el('tr', {}, ['', 'first', 'size', 'second', 'size'].map((text, at) => el('th', { scope: 'col', class: at === 2 || at === 4 ? 'right' : null }, text)))), el('tbody', {}, rows))));
+        el('table', { class: 'both' }, el('caption', { class: 'unseen' }, 'Layers of both'), el('thead', {}, el('tr', {}, ['', 'first', 'size', 'second', 'size'].map((text, at) => el('th', { scope: 'col', class: at === 2 || at === 4 ? 'right' : null }, text)))), el('tbody', {}, rows))));
   }
 
   config() {
@@ -114,6 +114,6 @@ class Differences {
     return el('div', { class: 'table' }, el('h3', {}, 'Config'),
       el('p', { class: 'about' }, differ.length ? `${plural(differ.length, 'setting')} of ${names.length} differ.` : 'The configs are the same.'),
       differ.length ? el('div', { class: 'scroll', tabindex: '0', role: 'region', 'aria-label': 'Configs of both' },
-        el('table', { class: 'both configs' }, el('thead', {}, el('tr', {}, ['', 'first', 'second'].map((text) => el('th', { scope: 'col' }, text)))), el('tbody', {}, body))) : null);
+        el('table', { class: 'both configs' }, el('caption', { class: 'unseen' }, 'Configs of both'), el('thead', {}, el('tr', {}, ['', 'first', 'second'].map((text) => el('th', { scope: 'col' }, text)))), el('tbody', {}, body))) : null);
   }
 }

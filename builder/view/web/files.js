@@ -158,7 +158,7 @@ class Files {
     } else {
       this.open(image.parent[node], node);
     }
-    this.element.querySelector('.map').scrollIntoView({ block: 'nearest', behavior: 'smooth' });
+    this.element.querySelector('.map').scrollIntoView({ block: 'nearest' });
   }
 }
 

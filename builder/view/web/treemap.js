@@ -12,8 +12,8 @@ class Treemap {
   // colour(node) -> of a tile; tell(node, bytes) -> lines of plain text; opened(node) when a tile is clicked
   constructor({ label, colour, tell, opened }) {
     Object.assign(this, { label, colour, tell, opened });
-    this.element = el('div', { class: 'treemap', role: 'img' });
-    this.plot = el('div', { class: 'plot' });
+    this.element = el('div', { class: 'tiles', role: 'img' });
+    this.plot = el('div', { class: 'plot', 'aria-hidden': 'true' });
     this.element.append(this.plot);
     this.state = null;
     new ResizeObserver(() => {
@@ -60,6 +60,8 @@ class Treemap {
     };
     Plotly.react(this.plot, [trace], layout, { displayModeBar: false, responsive: false, showTips: false });
     if (!this.drawn) {
+      const tester = document.getElementById('js-plotly-tester');  // what plotly measures texts with
+      if (tester) tester.setAttribute('aria-hidden', 'true');
       this.plot.on('plotly_treemapclick', (event) => {
         const id = event.points[0].id;
         if (id && !id.startsWith('+')) this.opened(id === 'root' ? this.state.node : Number(id));
