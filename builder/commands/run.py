@@ -21,6 +21,7 @@ from builder.cli import RUN_ERROR
 from builder.containerlife import Life
 from builder.errors import UsageError
 from builder.lookup import StoredImage, find_image
+from builder.options import only_platform
 from builder.publishing import shown
 from builder.session import Session, open_session
 from cache.containers import Container
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
             return forked
         detached = forked
     with open_session(args) as session:
-        image = find_image(session.store, args.image)
+        image = find_image(session.store, args.image, only_platform(args.platform))
         container = Container(
             id=os.urandom(32).hex(),
             name=args.name,

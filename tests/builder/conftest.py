@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from builder.sandbox import Sandbox
+from tests.build_fixtures.foreign import fetch_busybox
 from tests.build_fixtures.project import Project
 from tests.command_fixtures.pybuild import BOX, Pybuild, write_box
 from tests.sandbox_fixtures.scene import Scene, make_root
@@ -20,6 +21,13 @@ def busybox_root(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("busybox") / "root"
     make_root(str(path))
     return str(path)
+
+
+@pytest.fixture(scope="session")
+def busybox_arm64(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """Debian's busybox for arm64."""
+    with open(fetch_busybox(str(tmp_path_factory.mktemp("arm64"))), "rb") as file:
+        return file.read()
 
 
 @pytest.fixture(scope="session")

@@ -24,17 +24,10 @@ pytestmark = pytest.mark.peer("qemu-aarch64-static", "mmdebstrap")
 ARM64 = Platform("linux", "arm64")
 
 
-@pytest.fixture(scope="module")
-def busybox(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """Debian's busybox for arm64."""
-    with open(foreign.fetch_busybox(str(tmp_path_factory.mktemp("arm64"))), "rb") as file:
-        return file.read()
-
-
 @pytest.fixture
-def arm(project: Project, busybox: bytes) -> Project:
+def arm(project: Project, busybox_arm64: bytes) -> Project:
     """A project whose root/ is one of arm64."""
-    project.write("root/bin/busybox", busybox, 0o755)
+    project.write("root/bin/busybox", busybox_arm64, 0o755)
     for applet in foreign.APPLETS:
         os.symlink("busybox", project.path(f"root/bin/{applet}"))
     return project
