@@ -72,6 +72,8 @@ def become(
         capabilities.keep(capabilities.mask(_capabilities(request)))
     if request.join is not None:
         _depend_on_parent()
+    while request.idle:
+        signal.pause()
     execute(request.argv, _environment(request, identity))
 
 

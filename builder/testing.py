@@ -93,7 +93,7 @@ def run_suite(
 
     from builder.limits import timed_out
 
-    _require_testinfra()
+    require_testinfra()
     assert step.suite is not None
     path = suite_path(recipe, step.suite)
     spec = {
@@ -159,10 +159,11 @@ def _our_path() -> str:
     return os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-def _require_testinfra() -> None:
+def require_testinfra() -> None:
+    """Raise HostError without pytest and testinfra."""
     if find_spec("testinfra") is None or find_spec("pytest") is None:
         raise HostError(
-            "TEST --testinfra needs pytest and testinfra beside pybuild",
+            "tests with testinfra need it and pytest beside pybuild",
             code="test/testinfra",
             hint="install pybuild with the extra that brings them: pipx install 'pybuild[testinfra]'",
         )

@@ -10,7 +10,12 @@ from collections.abc import Iterator
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
-ALLOWED = {"grammar": {"grammar"}, "cache": {"cache"}, "builder": {"builder", "cache", "grammar"}}
+ALLOWED = {
+    "grammar": {"grammar"},
+    "cache": {"cache"},
+    "builder": {"builder", "cache", "grammar"},
+    "pybuild_testinfra": {"pybuild_testinfra"},
+}
 """Which of our rooms each room may import."""
 
 

@@ -20,7 +20,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Build the wheel from a copy: setuptools leaves things beside its sources."""
     copy = tmp_path_factory.mktemp("checkout")
-    for name in ("builder", "cache", "grammar"):
+    for name in ("builder", "cache", "grammar", "pybuild_testinfra"):
         shutil.copytree(os.path.join(ROOT, name), copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(os.path.join(ROOT, "docs"), copy / "docs", ignore=shutil.ignore_patterns("*.py", "*.svg"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -58,6 +58,7 @@ def test_the_wheel_holds_the_three_rooms_and_the_grammar(wheel: str) -> None:
     assert {name.partition("/")[0] for name in names if not re.search(r"\.(dist-info|data)/", name)} == {
         "builder",
         "cache",
+        "pybuild_testinfra",
         "grammar",
     }
     assert "grammar/recipe.lark" in names
