@@ -14,6 +14,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 KINDS = {
     "RECIPE": "recipe",
+    "RECIPE[:LINE]": "recipe",
     "IMAGE": "image",
     "IMAGE[:TAG]": "image",
     "NAME": "image",

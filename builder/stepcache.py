@@ -135,6 +135,8 @@ class StepCache:
         with self._lock:
             self.ran += 1
         self._finished(line, "ran", record, 0.0, "mended by hand")
+        message = f"step {line.number} was mended by hand: the recipe alone does not give this"
+        self._emit(Notice("warning", "step/mended", message))
         return record
 
     def _find(self, key: str) -> Record | None:

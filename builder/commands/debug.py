@@ -30,15 +30,17 @@ if TYPE_CHECKING:
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to `parser`."""
-    parser.add_argument(
-        "recipe", nargs="?", metavar="RECIPE|ID", help="a recipe, or an id that --list prints"
-    )
+    parser.add_argument("recipe", nargs="?", metavar="RECIPE", help="a recipe, or an id that --list prints")
     parser.add_argument("context_", nargs="?", metavar="CONTEXT", help="with --on-failure: as of build")
     parser.add_argument("-l", "--list", action="store_true", help="list the steps that failed, and were kept")
     parser.add_argument("--json", action="store_true", help="print a JSON array (with --list)")
     parser.add_argument("--rm", action="store_true", help="remove the step; all of them, if none is named")
     parser.add_argument(
-        "-c", "--run", metavar="COMMAND", help="run COMMAND in there, and end with its exit code"
+        "-c",
+        "--command",
+        dest="command_",
+        metavar="COMMAND",
+        help="run COMMAND in there; end with its exit code",
     )
     parser.add_argument("-u", "--user", metavar="USER[:GROUP]", default="", help="be this user in there")
     add_build_options(parser)
@@ -70,9 +72,9 @@ def run(args: argparse.Namespace) -> int:
             write_report(session, failed, args.report, None, arguments_of(failed, given))
             print(f"report: {args.report}", file=sys.stderr)
             return 0
-        if args.run is None:
+        if args.command_ is None:
             require_terminal()
-        return follow(session, failed, Given(tuple(args.secret), tuple(args.ssh), args.run, args.user))
+        return follow(session, failed, Given(tuple(args.secret), tuple(args.ssh), args.command_, args.user))
 
 
 def find_failed(store: Store, text: str | None) -> FailedStep:

@@ -19,11 +19,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "recipe",
         nargs="?",
-        metavar="RECIPE[:LINE|#STAGE]",
-        help="before LINE, or at the end of STAGE (default: of --target, else the last one)",
+        metavar="RECIPE[:LINE]",
+        help="the state before LINE; with RECIPE#STAGE, at the end of STAGE (default: of the last one)",
     )
     parser.add_argument("context_", nargs="?", metavar="CONTEXT", help="the directory that COPY reads")
-    parser.add_argument("-c", "--run", metavar="COMMAND", help="run COMMAND, and end with its exit code")
+    parser.add_argument(
+        "-c",
+        "--command",
+        dest="command_",
+        metavar="COMMAND",
+        help="run COMMAND; end with its exit code",
+    )
     parser.add_argument("-u", "--user", metavar="USER[:GROUP]", default="", help="be this user in there")
     add_build_options(parser)
     parser.add_argument(
@@ -42,16 +48,16 @@ def run(args: argparse.Namespace) -> int:
     from builder.session import open_session
 
     stage, line = _place(args)
-    if args.run is None:
+    if args.command_ is None:
         require_terminal()
     with open_session(args) as session, session.display(args.progress or session.config.progress) as display:
 
         def announce() -> None:
             display.close()
-            if args.run is None:
+            if args.command_ is None:
                 print(f"{context.recipe}, {loader.where}. What is written here is thrown away.\n", flush=True)
 
-        shell = Shell(session.store, args, command=args.run, user=args.user, announce=announce)
+        shell = Shell(session.store, args, command=args.command_, user=args.user, announce=announce)
         build = None
         try:
             with open_context(args, session.store, display.emit) as context:

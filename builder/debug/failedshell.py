@@ -23,7 +23,7 @@ Decision = Literal["continue", "left"]
 WORDS = ("retry", "diff", "reset", "continue")
 _HELP = {
     "retry": "run the step again, on what you have changed",
-    "diff": "show what the step has changed so far, and you",
+    "diff": "show what the step, and you, have changed so far",
     "reset": "go back to the state before the step",
     "continue": "take it as it is, and go on with the build",
     "exit": "leave; all stays as it is",

@@ -89,6 +89,9 @@ class _Shell:
         """Raise ShellEnded when it has ended."""
         self._shell.attach(self._request)
 
+    def when_begun(self, tell: Callable[[int, int], None]) -> None:
+        """Tells nobody: nobody asks for a step's processes."""
+
     def kill(self, signal: int) -> None:
         """Nothing else runs that could want it."""
 

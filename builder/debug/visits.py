@@ -118,7 +118,9 @@ def _replay(session: Session, failed: FailedStep, entering: Entering, given: Giv
     except OSError as error:
         raise Changed(f"{failed.directory}: {error.strerror}") from None
     with open_context(arguments, session.store, entering.emit) as context:
-        build = session.prepare(arguments, context, entering.emit, change=_as_found, inspection=entering)
+        build = session.prepare(
+            arguments, context, entering.emit, change=_as_found, inspection=entering, several=True
+        )
         build.run(context.recipe, context.directory)
 
 
