@@ -80,6 +80,10 @@ properties: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed ## try
 fuzz: $(VENV)/.fuzzing ## fuzz each reader for MINUTES=5 (TARGETS=recipe: only that), and keep what reaches new code
 	for target in $(TARGETS); do $(SUDO) $(BIN)/python tests/fuzz/run.py $$target $$((60 * $(MINUTES))) --keep; done
 
+.PHONY: screenshot
+screenshot: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed ## make docs/view.png anew: the page of recipes/java.rec's image
+	$(SUDO) $(BIN)/python docs/screenshot.py $(ARGS)
+
 .PHONY: wheel
 wheel: $(VENV)/.developing ## dist/pybuild-*.whl
 	rm -rf build *.egg-info

@@ -65,7 +65,7 @@ def test_the_wheel_holds_the_three_rooms_and_the_grammar(wheel: str) -> None:
     for room in ("builder", "cache", "grammar"):
         for directory, _, files in os.walk(os.path.join(ROOT, room)):
             for name in files:
-                if name.endswith(".py"):
+                if name.endswith(".py") or directory.endswith("view/web"):
                     assert os.path.relpath(os.path.join(directory, name), ROOT) in names
 
 
@@ -84,10 +84,20 @@ def test_the_language_server_links_to_pages_that_the_wheel_brings(installed: str
     assert done.returncode == 4 and "pip install 'pybuild[lsp]'" in done.stderr
 
 
+def test_without_plotly_it_says_what_a_page_takes(installed: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [f"{installed}/pybuild", "view", "any", "--root", str(tmp_path / "store")],
+        capture_output=True,
+        text=True,
+        cwd="/",
+    )
+    assert done.returncode == 4 and "pip install 'pybuild[view]'" in done.stderr
+
+
 def test_it_brings_nothing_that_only_tests_need(installed: str) -> None:
     listed = run(f"{installed}/python", "-m", "pip", "list", "--format=freeze").stdout.lower()
     assert "pybuild==" in listed
-    for name in ("pytest", "mypy", "ruff", "hypothesis", "pexpect", "pygls"):
+    for name in ("pytest", "mypy", "ruff", "hypothesis", "pexpect", "plotly", "pygls"):
         assert f"{name}==" not in listed
 
 

@@ -12,7 +12,7 @@ from builder.version import VERSION
 from builder.view.stack import efficiency
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from builder.timeline import Timeline
     from builder.view.compare import Comparison
@@ -56,7 +56,7 @@ def _image(facts: Facts) -> tuple[dict[str, Any], dict[bytes, int]]:
             for line in facts.lines
         ],
         "tree": tree,
-        "timeline": None if facts.timeline is None else _timeline(facts.timeline),
+        "timeline": None if facts.timeline is None else _timeline(facts.timeline, facts.seconds),
     }, numbers
 
 
@@ -111,7 +111,7 @@ def _tree(facts: Facts) -> tuple[dict[str, Any], dict[bytes, int]]:
     }, numbers
 
 
-def _timeline(timeline: Timeline) -> dict[str, Any]:
+def _timeline(timeline: Timeline, took: Mapping[str, float]) -> dict[str, Any]:
     return {
         "started": timeline.started,
         "seconds": timeline.seconds,
@@ -126,6 +126,7 @@ def _timeline(timeline: Timeline) -> dict[str, Any]:
                 "seconds": step.seconds,
                 "waited": step.waited,
                 "reason": step.reason,
+                "took": took.get(step.key) if step.outcome == "cached" else None,
             }
             for step in timeline.steps
         ],

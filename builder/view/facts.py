@@ -10,6 +10,8 @@ from builder.view.scan import scan
 from builder.view.stack import Stack, Totals, totals
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from builder.lookup import StoredImage
     from builder.timeline import Timeline
     from cache.layers import Layer
@@ -31,7 +33,8 @@ class Line:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """An image, looked into. `layers` and `diffs` (their changesets' directories) are the lowest first, as is
-    all else; `base` is how many of them the base has, None if that is not known."""
+    all else; `seconds` is by step key what a step of the timeline took when it ran; `base` is how many layers
+    the base has, None if that is not known."""
 
     image: StoredImage
     layers: tuple[Layer, ...]
@@ -41,6 +44,7 @@ class Facts:
     lines: tuple[Line, ...]
     records: tuple[Record | None, ...]
     timeline: Timeline | None
+    seconds: Mapping[str, float]
     base: int | None
 
     @property
@@ -56,6 +60,8 @@ def look_into(store: Store, image: StoredImage) -> Facts:
     layers = store.layers.chain(image.chain_id) if image.chain_id is not None else ()
     diffs = tuple(store.layers.diff_path(layer) for layer in layers)
     stack = Stack(scan(diff) for diff in diffs)
+    timeline = recall(store, image.image_id)
+    keys = [step.key for step in timeline.steps] if timeline is not None else []
     return Facts(
         image,
         layers,
@@ -64,7 +70,8 @@ def look_into(store: Store, image: StoredImage) -> Facts:
         totals(stack),
         _lines(image.config.history, len(layers)),
         _records(store, layers),
-        recall(store, image.image_id),
+        timeline,
+        {key: round(record.seconds, 3) for key, record in store.records.get_many(keys).items()},
         _base(store, image, layers),
     )
 

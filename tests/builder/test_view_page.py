@@ -399,7 +399,7 @@ def many(count: int) -> Facts:
     config = ImageConfig("amd64", "linux", diff_ids=tuple(layer.diff_id for layer in layers))
     image = StoredImage(Digest.of(config.to_json()), config, layers[-1].chain_id, ("many:latest",))
     lines = (Line("COPY a /", None, "", 0), Line("RUN b", None, "", 1))
-    return Facts(image, tuple(layers), ("", ""), stack, totals(stack), lines, (None, None), None, None)
+    return Facts(image, tuple(layers), ("", ""), stack, totals(stack), lines, (None, None), None, {}, None)
 
 
 def test_the_names_in_the_page_are_none_of_its_markup(made: dict[str, str]) -> None:

@@ -93,7 +93,7 @@ class Differences {
     const [a, b] = this.images;
     const count = Math.max(a.layers.length, b.layers.length);
     const cell = (image, at) => (at < image.layers.length
-      ? [el('td', {}, lineLabel(image.lineOf[at], `layer ${at + 1}`)), el('td', { class: 'right' }, size(image.layers[at].bytes))]
+      ? [el('td', {}, lineLabel(shortened(image.lineOf[at]), `layer ${at + 1}`)), el('td', { class: 'right' }, size(image.layers[at].bytes))]
       : [el('td', { class: 'none' }, '–'), el('td', { class: 'right' }, '–')]);
     let shared = 0;
     while (shared < Math.min(a.layers.length, b.layers.length) && a.layers[shared].chain === b.layers[shared].chain) shared++;

@@ -1,6 +1,7 @@
 // The files of an image: layers beside a treemap, the directory as a table, search.
 
 const FOUND = 300;
+const LARGEST = 6;
 
 class Files {
   constructor(image) {
@@ -16,6 +17,7 @@ class Files {
     this.crumbs = el('div');
     this.details = el('div', { class: 'details', 'aria-live': 'polite' });
     this.listing = el('div');
+    this.largest = el('ol', { class: 'largest' });
     this.layers = el('ol', { class: 'layers' }, image.layers.map((layer, at) => this.layerButton(layer, at)));
     this.everything = el('button', { type: 'button', class: 'layer all', onclick: () => this.setScope('image') },
       el('span', { class: 'line' }, 'What the image shows'), el('span', { class: 'size' }, size(image.total - image.wasted)));
@@ -28,7 +30,7 @@ class Files {
     this.element = el('section', { id: 'files', 'aria-labelledby': 'files-title' },
       el('div', { class: 'head' }, el('h2', { id: 'files-title' }, 'Files'), el('div', { class: 'searching' }, this.search, el('kbd', { 'aria-hidden': 'true' }, '/'))),
       el('div', { class: 'split' },
-        el('div', { class: 'side' }, el('h3', {}, 'Layers'), el('div', { class: 'pair' }, this.everything, this.lost), this.layers),
+        el('div', { class: 'side' }, el('h3', {}, 'Layers'), el('div', { class: 'pair' }, this.everything, this.lost), this.layers, el('h3', {}, 'Largest files'), this.largest),
         el('div', { class: 'map' }, this.crumbs, this.treemap.element, this.details)),
       this.listing);
     this.setScope('image');
@@ -38,7 +40,7 @@ class Files {
     const { image } = this;
     const most = Math.max(1, ...image.layers.map((each) => each.bytes));
     return el('li', {}, el('button', { type: 'button', class: 'layer', onclick: () => this.setScope(this.scope === at ? 'image' : at) },
-      swatch(layerColor(at)), lineLabel(image.lineOf[at], `layer ${at + 1}`), el('span', { class: 'size' }, size(layer.bytes)),
+      chip(at), lineLabel(image.lineOf[at], `layer ${at + 1}`), el('span', { class: 'size' }, size(layer.bytes)),
       bar(layer.bytes, most, layerColor(at))));
   }
 
@@ -49,11 +51,24 @@ class Files {
       : scope === 'wasted' ? (v) => image.hidden[v] !== SHOWN
       : (v) => image.layer[v] === scope;
     this.sums = image.sums(this.wanted);
+    this.largest.replaceChildren(...this.largestFiles().map((v) => el('li', {}, this.nameButton(image.node[v], image.labels[image.node[v]], image.path(image.node[v])), el('span', { class: 'size' }, size(image.bytes[v])))));
     this.everything.setAttribute('aria-pressed', String(scope === 'image'));
     this.lost.setAttribute('aria-pressed', String(scope === 'wasted'));
     [...this.layers.querySelectorAll('button')].forEach((button, at) => button.setAttribute('aria-pressed', String(at === scope)));
     this.layers.classList.toggle('chosen', typeof scope === 'number');
     this.open(this.sums.at[this.node] > 0 ? this.node : -1);
+  }
+
+  largestFiles() {
+    const { image } = this;
+    const best = [];
+    for (let v = 0; v < image.versions; v++) {
+      if (!image.bytes[v] || !this.wanted(v) || (best.length === LARGEST && image.bytes[v] <= image.bytes[best[LARGEST - 1]])) continue;
+      best.push(v);
+      best.sort((a, b) => image.bytes[b] - image.bytes[a]);
+      best.length = Math.min(best.length, LARGEST);
+    }
+    return best;
   }
 
   open(node, chosen = -1) {
@@ -88,8 +103,8 @@ class Files {
     if (node < 0) { this.details.replaceChildren(); return; }
     const rows = [];
     for (let v = image.first[node]; v < image.first[node + 1]; v++) {
-      rows.push(el('li', {}, swatch(layerColor(image.layer[v])), `${CHANGES[image.change(v)]} by layer ${image.layer[v] + 1}`, ' ',
-        lineLabel(image.lineOf[image.layer[v]], ''), el('span', { class: 'facts' }, facts(image, v))));
+      rows.push(el('li', {}, chip(image.layer[v]), `${CHANGES[image.change(v)]} by `,
+        lineLabel(shortened(image.lineOf[image.layer[v]]), `layer ${image.layer[v] + 1}`), el('span', { class: 'facts' }, facts(image, v))));
     }
     this.details.replaceChildren(
       el('h3', {}, named(image.path(node))), el('ul', {}, rows),
@@ -145,8 +160,8 @@ class Files {
     return table.element;
   }
 
-  nameButton(node, label) {
-    return el('button', { type: 'button', class: 'name', onclick: () => this.reveal(node) }, named(label));
+  nameButton(node, label, path) {
+    return el('button', { type: 'button', class: 'name', title: path ? shown(path) : null, onclick: () => this.reveal(node) }, named(label));
   }
 
   // Go to a path, whatever is shown now.
@@ -161,6 +176,8 @@ class Files {
     this.element.querySelector('.map').scrollIntoView({ block: 'nearest' });
   }
 }
+
+const shortened = (line) => (line && line.text.length > 160 ? { ...line, text: line.text.slice(0, 160) + '…' } : line);
 
 function facts(image, v) {
   const parts = [];
@@ -182,7 +199,7 @@ function lowerPaths(image) {
 }
 
 function layerMark(layer) {
-  return layer < 0 ? '–' : el('span', { class: 'mark' }, swatch(layerColor(layer)), String(layer + 1));
+  return layer < 0 ? '–' : el('span', { class: 'mark' }, chip(layer));
 }
 
 function layerMarks(image, node) {

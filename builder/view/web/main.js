@@ -47,8 +47,8 @@ function header(images) {
   return el('header', {},
     el('div', { class: 'brand' }, el('span', { class: 'logo', 'aria-hidden': 'true' }, el('i'), el('i'), el('i')), 'pybuild view'),
     themeChooser(),
-    el('h1', {}, titles.length === 2 ? [titles[0], el('span', { class: 'to', 'aria-label': 'compared with' }, ' → '), titles[1]] : titles),
-    el('p', { class: 'about' }, about.filter((part) => part).flatMap((part, at) => (at ? [' · ', part] : [part]))));
+    el('div', {}, el('h1', {}, titles.length === 2 ? [titles[0], el('span', { class: 'to', 'aria-label': 'compared with' }, ' → '), titles[1]] : titles),
+      el('p', { class: 'about' }, about.filter((part) => part).flatMap((part, at) => (at ? [' · ', part] : [part])))));
 }
 
 function parts(image) {

@@ -97,7 +97,7 @@ function layerColor(layer) {
 }
 
 // Of a tile: a little towards the page's own colour, and not quite as its neighbour's.
-const tileColor = (layer, node) => mix(layerColor(layer), dark() ? '#161b22' : '#ffffff', 0.1 + 0.07 * (node % 4));
+const tileColor = (layer, node) => mix(layerColor(layer), dark() ? '#161b22' : '#ffffff', 0.16 + 0.08 * (node % 4));
 
 const dark = () => getComputedStyle(document.documentElement).colorScheme === 'dark';
 
@@ -110,6 +110,17 @@ function mix(one, other, share) {
 }
 
 const variable = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+// A layer's number on its colour.
+function chip(layer) {
+  const color = layerColor(layer);
+  return el('span', { class: 'chip', style: { background: color, color: isPale(color) ? '#18202b' : '#ffffff' } }, el('span', { class: 'unseen' }, 'layer '), String(layer + 1));
+}
+
+function isPale(color) {
+  const [red, green, blue] = [1, 3, 5].map((at) => parseInt(color.slice(at, at + 2), 16));
+  return 0.299 * red + 0.587 * green + 0.114 * blue > 140;
+}
 
 const swatch = (color) => el('span', { class: 'swatch', style: { background: color }, 'aria-hidden': 'true' });
 

@@ -10,7 +10,7 @@ function stepsSection(image) {
 
 function stepItem(image, line, at) {
   if (line.layer === null) {
-    return el('li', { class: 'step plain' }, el('div', { class: 'summary' }, el('span', { class: 'swatch empty', 'aria-hidden': 'true' }), lineLabel(line, '(no line)')));
+    return el('li', { class: 'step plain' }, el('div', { class: 'summary' }, el('span', { class: 'chip empty', 'aria-hidden': 'true' }), lineLabel(line, '(no line)')));
   }
   const layer = image.layers[line.layer];
   const numbers = [
@@ -19,7 +19,7 @@ function stepItem(image, line, at) {
     el('span', { class: 'sign D', title: 'deleted' }, `\u2212${number(layer.deleted)}`),
   ];
   const base = image.base !== null && line.layer < image.base;
-  const summary = el('summary', { class: 'summary' }, swatch(layerColor(line.layer)), lineLabel(line, `(no line) layer ${line.layer + 1}`),
+  const summary = el('summary', { class: 'summary' }, chip(line.layer), lineLabel(line, `(no line) layer ${line.layer + 1}`),
     el('span', { class: 'numbers' }, base ? el('span', { class: 'tag' }, 'base') : null, numbers,
       layer.hid ? el('span', { class: 'tag gone' }, `hides ${size(layer.hid)}`) : null,
       layer.seconds !== null ? el('span', { class: 'took' }, seconds(layer.seconds)) : null,
@@ -119,8 +119,9 @@ function timelineSection(image) {
   const all = Math.max(timeline.seconds, 0.001);
   const ran = timeline.steps.filter((step) => step.outcome !== 'cached').length;
   const waited = timeline.steps.reduce((sum, step) => sum + step.waited, 0);
+  const saved = timeline.steps.reduce((sum, step) => sum + (step.took || 0), 0);
   section.append(el('p', { class: 'about' },
-    `Built ${when(timeline.started * 1000)} in ${seconds(timeline.seconds)}: ${plural(ran, 'step')} ran, ${timeline.steps.length - ran} hit${waited > 0.05 ? `, ${seconds(waited)} waited` : ''}.`));
+    `Built ${when(timeline.started * 1000)} in ${seconds(timeline.seconds)}: ${plural(ran, 'step')} ran, ${timeline.steps.length - ran} hit${saved > 0.05 ? ` (they took ${seconds(saved)} when they ran)` : ''}${waited > 0.05 ? `, ${seconds(waited)} waited` : ''}.`));
   const rows = timeline.steps.map((step) => {
     const left = Math.min(100 * step.at / all, 99.4);
     const width = (value) => `${Math.max(100 * value / all, 0.5)}%`;
@@ -128,7 +129,7 @@ function timelineSection(image) {
     const track = el('div', { class: 'track', 'aria-hidden': 'true' },
       step.waited ? el('span', { class: 'piece waited', style: { left: `${left}%`, width: width(step.waited) } }) : null,
       el('span', { class: `piece ${state}`, style: { left: `${left + 100 * step.waited / all}%`, width: width(Math.max(0, step.seconds - step.waited)) } }));
-    const why = [OUTCOMES[step.outcome] || step.outcome, step.waited ? `waited ${seconds(step.waited)}` : '', shown(step.reason)].filter((text) => text).join('; ');
+    const why = [OUTCOMES[step.outcome] || step.outcome, step.took ? `took ${seconds(step.took)} when it ran` : '', step.waited ? `waited ${seconds(step.waited)}` : '', shown(step.reason)].filter((text) => text).join('; ');
     const { keyword, rest } = instruction(step.text);
     return el('tr', {},
       el('th', { scope: 'row' }, el('code', { class: 'line' }, el('b', {}, keyword), ' ', el('bdi', {}, rest)),
