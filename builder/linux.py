@@ -44,6 +44,8 @@ OPEN_TREE_CLOEXEC = os.O_CLOEXEC
 MOVE_MOUNT_F_EMPTY_PATH = 0x04
 MOVE_MOUNT_T_EMPTY_PATH = 0x40
 
+_MOST_RACES = 1000
+
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
@@ -244,8 +246,17 @@ def mount_setattr(fd: int, path: str, flags: int, attributes: int) -> None:
 
 
 def openat2(fd: int, path: str, flags: int, resolve: int, mode: int = 0) -> int:
-    """openat2(2)."""
+    """openat2(2).
+
+    Where something on the host is renamed or mounted while a `..` is resolved, the kernel cannot tell whether
+    that led out, and says EAGAIN. Raises that, too, but not before many tries.
+    """
     how = struct.pack("=QQQ", flags | os.O_CLOEXEC, mode, resolve)
+    for _ in range(_MOST_RACES):
+        try:
+            return _call("openat2", fd, os.fsencode(path), how, len(how), about=path)
+        except BlockingIOError:
+            continue
     return _call("openat2", fd, os.fsencode(path), how, len(how), about=path)
 
 
