@@ -309,3 +309,21 @@ def groups_of(pid: int) -> tuple[str, ...]:
     ours = [name for name in names if name.startswith(_PREFIX)]
     places = sorted({place.directory for place in controllers().values()})
     return tuple(path for at in places for name in ours if os.path.isdir(path := f"{at}/{name}"))
+
+
+def name_of_this(word: str) -> str:
+    """Return a name for a group that another program makes for this process."""
+    pid, start = _self()
+    return f"{_PREFIX}{pid}-{start}-{word}"
+
+
+def sweep_everywhere() -> None:
+    """Remove the groups of processes that are dead, of whatever controller: another program made them."""
+    with open("/proc/self/cgroup", encoding="utf-8", errors="surrogateescape") as file:
+        own = {line.rstrip("\n").split(":", 2)[2].rstrip("/") for line in file}
+    for _, point, kind, _ in _mounts("/proc/self/mountinfo"):
+        if kind in ("cgroup", "cgroup2"):
+            for directory in {point + path for path in (*own, "")}:
+                for entry in _list(directory):
+                    if entry.startswith(_PREFIX) and not _alive(entry):
+                        _rmdir(f"{directory}/{entry}")

@@ -27,6 +27,7 @@ COMMANDS = {
     "shell": "open a shell before any line of a recipe",
     "run": "run a command in a new container of an image",
     "exec": "run a command in a container that runs",
+    "bundle": "write an image as a bundle for runc or crun",
     "test": "test an image with pytest and testinfra",
     "ps": "list the containers that run",
     "logs": "print what a container has written",

@@ -30,7 +30,7 @@ and that no layer or source can be in."""
 _STRICT = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV | linux.MOUNT_ATTR_NOEXEC
 _READ_ONLY = _STRICT | linux.MOUNT_ATTR_RDONLY
 
-_MASKED = [
+MASKED = [
     "proc/acpi",
     "proc/asound",
     "proc/interrupts",
@@ -44,7 +44,7 @@ _MASKED = [
     "sys/devices/virtual/powercap",
     "sys/firmware",
 ]
-_UNWRITABLE = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"]
+UNWRITABLE = ["proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"]
 """Docker's defaults (moby, oci/defaults.go). Beside them there is thermal_throttle of each processor."""
 
 
@@ -231,7 +231,7 @@ def _mount_proc(root: int, privileged: bool) -> None:
     mounts.attach(mounts.filesystem("proc", (), _STRICT), mountpoints.open_point(root, "/proc", True))
     if privileged:
         return
-    for path in _UNWRITABLE:
+    for path in UNWRITABLE:
         try:
             point = mounts.open_in(root, path)
         except FileNotFoundError:
@@ -267,7 +267,7 @@ def _mask(root: int) -> None:
     /dev/null.
     """
     os.mkdir("files/empty", 0o555)
-    for path in (*_MASKED, *_throttles(root)):
+    for path in (*MASKED, *_throttles(root)):
         try:
             point = mounts.open_in(root, path)
         except FileNotFoundError:

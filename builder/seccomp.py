@@ -60,7 +60,7 @@ ones.
 
 _PERSONALITIES = ((0, 0), (8, 8), (0x20000, 0x20000), (0x20008, 0x20008), (0xFFFFFFFF, 0xFFFFFFFF))
 
-_NAMESPACES = 0x7E020000
+NAMESPACES = 0x7E020000
 """Every CLONE_NEW* flag: a user namespace gives its maker all capabilities, and with them much of the
 kernel.
 """
@@ -97,12 +97,12 @@ def compile_filter(machine: str, capabilities: Iterable[str]) -> bytes:
 def _program(machine: str, capabilities: frozenset[str]) -> list[Instruction]:
     program = [(_LOAD_WORD, 0, 0, _ARCHITECTURE)]
     for architecture in (machine, _COMPAT[machine]):
-        body = [(_LOAD_WORD, 0, 0, _NUMBER), *_tree(_intervals(_rules(architecture, capabilities)))]
+        body = [(_LOAD_WORD, 0, 0, _NUMBER), *_tree(_intervals(rules(architecture, capabilities)))]
         program += [(_JUMP_EQUAL, 1, 0, AUDIT_ARCH[architecture]), (_JUMP, 0, 0, len(body)), *body]
     return [*program, (_RETURN, 0, 0, KILL_PROCESS)]
 
 
-def _rules(architecture: str, capabilities: frozenset[str]) -> dict[int, Rule]:
+def rules(architecture: str, capabilities: frozenset[str]) -> dict[int, Rule]:
     """Return the rule of each call that the profile names, by its number."""
     number = numbers(architecture)
     rules: dict[str, Rule] = dict.fromkeys(number, ALLOW)
@@ -156,7 +156,7 @@ def _leaf(rule: Rule) -> list[Instruction]:
     load = (_LOAD_WORD, 0, 0, _FIRST_ARGUMENT)
     allow, deny = (_RETURN, 0, 0, ALLOW), (_RETURN, 0, 0, DENY)
     if rule == _NO_NAMESPACES:
-        return [load, (_JUMP_ANY, 1, 0, _NAMESPACES), allow, deny]
+        return [load, (_JUMP_ANY, 1, 0, NAMESPACES), allow, deny]
     tests: list[Instruction] = []
     for done, (low, high) in enumerate(rule):
         end = 2 * (len(rule) - done) - 1

@@ -29,11 +29,13 @@ from cache.containers import Container
 if TYPE_CHECKING:
     from builder.detached import Detached
     from builder.executor import ExecRequest
+    from cache.containers import ContainerStore
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments to `parser`."""
     from builder.containerrequest import add_options
+    from builder.ociruntime import RUNTIMES
 
     parser.add_argument("--rm", action="store_true", help="remove the container when it ends")
     parser.add_argument("-i", "--interactive", action="store_true", help="keep standard input open")
@@ -44,6 +46,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--platform", metavar="OS/ARCH", help="of an image for several platforms (default: this machine's)"
     )
+    parser.add_argument("--runtime", metavar="NAME", choices=RUNTIMES, help="have runc or crun run it")
     add_options(parser)
     parser.add_argument("--no-healthcheck", action="store_true", help="leave the image's HEALTHCHECK alone")
     parser.add_argument("image", metavar="IMAGE", help="a name, an id, or the start of one")
@@ -56,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
     """Run the command; return the exit code of what ran."""
     if args.cidfile and os.path.lexists(args.cidfile):
         raise UsageError(f"--cidfile: {args.cidfile} is there already", code="usage/write")
+    if args.runtime is not None and (args.detach or args.publish or args.network == "private"):
+        raise UsageError("--runtime: in the foreground, and without a private network", code="run/runtime")
     detached: Detached | None = None
     if args.detach:
         from builder.detached import detach
@@ -71,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
             name=args.name,
             image=image.image_id,
             chain_id=image.chain_id or "",
-            command=_argv(image, args),
+            command=argv_of(image, args),
             created=int(time.time()),
             auto_remove=args.rm,
             reference=args.image,
@@ -79,7 +84,7 @@ def run(args: argparse.Namespace) -> int:
             detached=args.detach,
         )
         # All that can be wrong with the arguments is found before there is a container.
-        request = _request(session, image, container, args)
+        request = request_of(session, image, container, args)
         container = replace(container, ports=shown(request.ports))
         store = session.store.containers
         held = store.create(container)
@@ -88,6 +93,8 @@ def run(args: argparse.Namespace) -> int:
                 from builder.commands.build import write_text
 
                 write_text(args.cidfile, container.id)
+            if args.runtime is not None:
+                return _by_runtime(args.runtime, store, request, container)
             config = None if args.no_healthcheck else image.config.config
             life = Life(session.executor(), store, container, request, config)
             return _execute(session, request, container, args, life, detached)
@@ -97,7 +104,8 @@ def run(args: argparse.Namespace) -> int:
                 store.remove(container.id)
 
 
-def _argv(image: StoredImage, args: argparse.Namespace) -> tuple[str, ...]:
+def argv_of(image: StoredImage, args: argparse.Namespace) -> tuple[str, ...]:
+    """Return what a container of the image executes. Raises UsageError."""
     config = image.config.config
     words = args.command_[1:] if args.command_[:1] == ["--"] else args.command_
     if args.entrypoint is not None:
@@ -112,9 +120,10 @@ def _argv(image: StoredImage, args: argparse.Namespace) -> tuple[str, ...]:
     return argv
 
 
-def _request(
+def request_of(
     session: Session, image: StoredImage, container: Container, args: argparse.Namespace
 ) -> ExecRequest:
+    """Return how it is executed. Raises UsageError."""
     from builder.containerrequest import request
 
     store = session.store
@@ -156,3 +165,14 @@ def _execute(
     if words := told(request, result):
         print(f"pybuild: {words}", file=sys.stderr)
     return status
+
+
+def _by_runtime(runtime: str, store: ContainerStore, request: ExecRequest, container: Container) -> int:
+    from builder import ociruntime
+
+    status = RUN_ERROR
+    try:
+        status = ociruntime.run(runtime, request, store.directory(container.id), container.id)
+        return status
+    finally:
+        store.finish(replace(container, status=status, finished=int(time.time())))

@@ -247,13 +247,13 @@ def test_shm_and_mqueue_are_its_own(scene: Scene) -> None:
     assert modes == ["1777", "1777"]
 
 
-@pytest.mark.parametrize("path", rootfs._MASKED)
+@pytest.mark.parametrize("path", rootfs.MASKED)
 def test_masked_paths_are_empty(scene: Scene, path: str) -> None:
     outcome = scene.sh(f"test -e /{path} || exit 0; test -d /{path} && ls -A /{path} || cat /{path}")
     assert (outcome.status, outcome.stdout) == (0, "")
 
 
-@pytest.mark.parametrize("path", [*rootfs._UNWRITABLE, "sys"])
+@pytest.mark.parametrize("path", [*rootfs.UNWRITABLE, "sys"])
 def test_what_is_not_to_be_written_is_read_only(scene: Scene, path: str) -> None:
     lines = scene.run("cat", "/proc/self/mounts").lines
     found = [line.split()[3].split(",") for line in lines if line.split()[1] == f"/{path}"]
