@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import pexpect
 import pytest
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -227,6 +228,51 @@ def test_the_java_image_is_the_runtime_and_holds_nothing_of_the_build(recipes: R
 def test_tests_of_a_recipe_were_run(java: Built) -> None:
     for name in ("unit tests", "it answers", "java starts", "javac compiles"):
         assert name in java.output
+
+
+def test_a_failing_java_recipe_is_entered_mended_with_retry_and_finished_with_continue(
+    recipes: Recipes, java: Built
+) -> None:
+    """A step writes into a directory that nothing has made: somebody at a terminal makes it."""
+    with open(os.path.join(recipes.directory, "java.rec"), encoding="utf-8") as file:
+        text = file.read()
+    with open(os.path.join(recipes.directory, "broken.rec"), "w", encoding="utf-8") as file:
+        file.write(text.replace("jar.files", "lists/jar.files"))
+    failed = recipes.run("build", "broken.rec", "-t", "mended", "--host-ca")
+    assert failed.returncode == 1, failed.stderr
+    assert "lists/jar.files" in failed.stderr and "`pybuild debug`" in failed.stderr
+    environment = {**recipes.environment(), "TERM": "dumb"}
+    argv = recipes.pybuild("debug")
+    child = pexpect.spawn(
+        argv[0],
+        argv[1:],
+        cwd=recipes.directory,
+        env=environment,
+        encoding="utf-8",
+        timeout=300,
+        dimensions=(40, 200),
+    )
+    prompt = "debug /build> "
+    child.expect_exact(prompt)
+    for line, answer in (
+        ("ls classes/notes", "Main.class"),
+        ("mkdir lists", ""),
+        ("retry", "it succeeded"),
+        ("diff", "A /build/notes.jar"),
+    ):
+        child.sendline(line)
+        child.expect_exact(line)
+        child.expect_exact(prompt)
+        assert answer in child.before
+    child.sendline("continue")
+    child.expect(pexpect.EOF)
+    child.close()
+    assert child.exitstatus == 0, child.before
+    assert "mended by hand" in child.before
+    # The jar is the same, and so is what it was copied to.
+    assert recipes.inspect("mended")["RootFS"] == recipes.inspect("notes")["RootFS"]
+    with recipes.service("mended") as base:
+        assert ask(f"{base}/hello?name=Ada") == (200, b'{"greeting":"Hello, Ada!"}')
 
 
 def test_the_python_service_keeps_links(recipes: Recipes, python: Built, tmp_path: object) -> None:
