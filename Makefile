@@ -16,11 +16,11 @@ JAVA_PACKAGES := ca-certificates debian-archive-keyring git gpgv mmdebstrap pyth
 # The other tools of the field, which the tests compare with and hand our images to; and shells, compilers, terminals.
 TEST_PACKAGES := $(JAVA_PACKAGES) \
 	buildah busybox-static chromium crun curl docker-registry e2fsprogs fish gcc gpg gpg-agent libc6-dev libcap2-bin oci-image-tool \
-	openssh-client openssl podman qemu-user-static runc skopeo tmux umoci xz-utils zsh zstd
+	openssh-client openssl passt podman qemu-user-static runc skopeo tmux umoci xz-utils zsh zstd
 BENCH_PACKAGES := $(JAVA_PACKAGES) buildah hyperfine runc skopeo umoci
 
 # A directory stands for the files that were removed from it.
-SOURCES := pyproject.toml $(shell find builder cache grammar \
+SOURCES := pyproject.toml $(shell find builder cache grammar pybuild_testinfra \
 	\( -name __pycache__ -prune \) -o \( -type d -o -name '*.py' -o -name '*.lark' -o -path '*/view/web/*' \) -print)
 
 KILLS ?= 200
