@@ -357,10 +357,10 @@ def _holds(directory: str, path: str) -> bool:
 
 
 def _remove_tree(fd: int, name: str) -> None:
-    import shutil
+    from cache.upperdir import remove_tree
 
-    # It is safe against links: each directory is opened below the one before.
-    shutil.rmtree(name, dir_fd=fd)
+    # Whatever its depth, other than shutil's; nothing else changes the tree meanwhile.
+    remove_tree(fd, os.fsencode(name))
 
 
 def _copy_range(src: int, out: int) -> None:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
+MOST_LEVELS = 256
+"""How many directories may lie within each other. Each is open while what is below it is read, and Python's own
+recursion ends somewhere."""
+
 _MAX_LINKS = 40
 
 
@@ -348,6 +352,12 @@ class _Walk:
         return self._rules.has_exceptions
 
     def _below(self, fd: int, name: str, path: str, state: State) -> bool:
+        if path.count("/") >= MOST_LEVELS:
+            raise PlanError(
+                f"{path[:80]!r}... has more than {MOST_LEVELS} directories within each other",
+                code="copy/depth",
+                hint="leave it out with --exclude or the ignore file",
+            )
         below = os.open(name, _DIR_FLAGS, dir_fd=fd)
         try:
             return self.into(below, path, state)
