@@ -43,8 +43,8 @@ from grammar.includes import spliced
 if TYPE_CHECKING:
     from builder.direct import Status
     from builder.executor import Executor
-    from builder.locks import Locks, Mode, RecipeLock
     from builder.inspection import Inspection
+    from builder.locks import Locks, Mode, RecipeLock
     from builder.remotes.fetching import Fetched, Remotes
     from cache.oci.digest import Digest
     from cache.oci.platform import Platform
@@ -124,8 +124,8 @@ class Build:
         remotes: Remotes | None = None,
         origin: str = "",
         confined: str = "",
-    ) -> None:
         inspection: Inspection | None = None,
+    ) -> None:
         """`remotes` fetches what is elsewhere. `origin` and `confined` are as of
         builder.contexts.BuildContext: where the context came from, and the directory that recipes may not
         lead out of.
