@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 _DIR_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW
 MOST_LEVELS = 256
-"""How many directories may lie within each other. Each is open while what is below it is read, and Python's own
-recursion ends somewhere."""
+"""How many directories may lie within each other. Each is open while what is below it is read, and Python's
+own recursion ends somewhere."""
 
 _MAX_LINKS = 40
 
