@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         report = prune(store, policy, dry_run=args.dry_run, keep=keep, cache_mounts=args.cache_mounts)
         quiet = args.quiet and not args.json
         in_mounts = 0 if quiet else sum(mount.size for mount in all_mounts(store.cache_mounts))
-    gone = tuple(Item("failed step", step.id, 0, step.created) for step in failed)
+    gone = tuple(Item("failed step", step.id, 0, int(step.created)) for step in failed)
     report = replace(report, items=(*gone, *report.items))
     if args.json:
         print(json.dumps({**asdict(report), "cache_mounts": in_mounts}, indent=2))
