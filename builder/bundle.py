@@ -32,13 +32,13 @@ def runtime_config(
         "ociVersion": "1.0.2",
         "root": {"path": root, "readonly": request.upper is None},
         "hostname": request.hostname,
-        "process": _process(request, identity),
+        "process": _process(request, identity, mapping),
         "mounts": [*_standard_mounts(request, mapping), *map(_mount, request.mounts)],
         "linux": _linux(request, mapping),
     }
 
 
-def _process(request: ExecRequest, identity: Identity) -> dict[str, Any]:
+def _process(request: ExecRequest, identity: Identity, mapping: Mapping | None) -> dict[str, Any]:
     uid, gid, groups, home = identity
     env = dict(request.env)
     env["HOME"] = env.get("HOME") or home
@@ -46,8 +46,8 @@ def _process(request: ExecRequest, identity: Identity) -> dict[str, Any]:
     names = [f"CAP_{name}" for name in (capabilities.DEFAULT if kept is None else kept)]
     sets = ("bounding", "effective", "permitted") if uid == 0 else ("bounding",)
     user: dict[str, Any] = {"uid": uid, "gid": gid, "umask": 0o022}
-    if more := [group for group in groups if group != gid]:
-        user["additionalGids"] = more
+    if mapping is None or mapping.kind != "single":  # else setgroups(2) is denied
+        user["additionalGids"] = list(groups)
     return {
         "terminal": request.tty,
         "user": user,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,11 +56,16 @@ def box_store(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def pybuild(box_store: str, tmp_path: Path) -> Pybuild:
-    """pybuild on a store that has the image `box`, in a directory of its own."""
+def pybuild(box_store: str, tmp_path: Path) -> Iterator[Pybuild]:
+    """pybuild on a store that has the image `box`, in a directory of its own. Containers end with the
+    test.
+    """
     subprocess.run(["cp", "-a", f"{box_store}/store", str(tmp_path / "store")], check=True)
     (tmp_path / "context").mkdir()
-    return Pybuild(str(tmp_path / "store"), str(tmp_path / "context"))
+    made = Pybuild(str(tmp_path / "store"), str(tmp_path / "context"))
+    yield made
+    if (tmp_path / "store/containers").is_dir():
+        made("rm", "-f", *os.listdir(tmp_path / "store/containers"))
 
 
 @pytest.fixture

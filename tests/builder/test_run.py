@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
-import select
 import signal
 import socket
 import subprocess
@@ -16,7 +14,8 @@ from typing import IO
 
 import pytest
 
-from tests.command_fixtures.pybuild import ARGV, Pybuild
+from tests.command_fixtures.pybuild import Pybuild
+from tests.command_fixtures.terminal import Terminal
 from tests.sandbox_fixtures.scene import mount_table, processes
 
 
@@ -211,42 +210,6 @@ def test_a_reader_that_goes_away_ends_the_command_not_pybuild(pybuild: Pybuild) 
         assert process.stderr is not None
         assert process.stderr.read() == f"status {128 + signal.SIGPIPE}\n"
         assert process.wait(20) == 0
-
-
-class Terminal:
-    """pybuild on a pseudo-terminal, as in a user's shell."""
-
-    def __init__(self, pybuild: Pybuild, *argv: str) -> None:
-        self.fd, child = pty.openpty()
-        termios.tcsetwinsize(self.fd, (33, 99))
-        self.process = subprocess.Popen(
-            (*ARGV, *argv),
-            env=pybuild.environment(TERM="vt100"),
-            cwd=pybuild.cwd,
-            stdin=child,
-            stdout=child,
-            stderr=child,
-            start_new_session=True,
-        )
-        self.child = child
-        self.text = ""
-
-    def expect(self, text: str) -> None:
-        end = time.monotonic() + 20
-        while text not in self.text:
-            ready, _, _ = select.select([self.fd], [], [], max(0, end - time.monotonic()))
-            assert ready, f"{text!r} did not come: {self.text!r}"
-            self.text += os.read(self.fd, 4096).decode()
-        self.text = self.text.partition(text)[2]
-
-    def type(self, text: str) -> None:
-        os.write(self.fd, text.encode())
-
-    def close(self) -> int:
-        code = self.process.wait(20)
-        os.close(self.fd)
-        os.close(self.child)
-        return code
 
 
 def test_a_shell_on_a_terminal(pybuild: Pybuild) -> None:
