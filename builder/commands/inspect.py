@@ -5,18 +5,18 @@ ChainIDs beside.
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING
 
 from builder.bases.base import format_time
 from builder.commands.images import image_size
-from builder.formats import fill
+from builder.formats import fill, shown, to_json
 from builder.lookup import StoredImage, find_image
 from builder.options import only_platform
 from builder.session import open_session
 from cache.oci.digest import ChainID
 
 if TYPE_CHECKING:
+    from builder.containerstate import State
     from cache.containers import Container
     from cache.oci.digest import Digest
     from cache.oci.platform import Platform
@@ -56,9 +56,9 @@ def run(args: argparse.Namespace) -> int:
                 code = exit_code(error)
     if args.format is not None:
         for value in found:
-            print(fill(args.format, value))
+            print(shown(fill(args.format, value)))
     elif found:
-        print(json.dumps(found, indent=4, ensure_ascii=False))
+        print(to_json(found, indent=4))
     return code
 
 
@@ -76,21 +76,25 @@ def _found(store: Store, text: str, kind: str | None, platform: Platform | None)
 
 def inspect_container(store: Store, container: Container) -> dict[str, object]:
     """Return what there is to know of a container, as `docker inspect` spells it."""
+    from builder.containerstate import load
+
     running = store.containers.is_running(container.id)
     upper = store.containers.upper(container.id)
     directory = upper.removesuffix("/diff")
     chain_id = ChainID(container.chain_id) if container.chain_id else None
     lower = store.layers.lowerdirs(chain_id) if chain_id is not None else ()
+    state = load(directory) if running else None
     status = "running" if running else "dead" if container.status is None else "exited"
     return {
         "Id": container.id,
         "Created": format_time(container.created),
         "Path": container.command[0] if container.command else "",
         "Args": list(container.command[1:]),
-        "State": {"Status": status, "Running": running, "ExitCode": container.status},
+        "State": {"Status": status, "Running": running, "ExitCode": container.status, **_alive(state)},
         "Image": container.image,
         "Name": "/" + container.name if container.name else "",
         "HostConfig": {"AutoRemove": container.auto_remove},
+        "NetworkSettings": {"Ports": list(container.ports)},
         "GraphDriver": {
             "Data": {
                 "LowerDir": ":".join(lower),
@@ -101,6 +105,13 @@ def inspect_container(store: Store, container: Container) -> dict[str, object]:
             "Name": "overlay2",
         },
     }
+
+
+def _alive(state: State | None) -> dict[str, object]:
+    if state is None:
+        return {}
+    health = {"Health": {"Status": state.health}} if state.health else {}
+    return {"Pid": state.command[0], "StartedAt": format_time(state.started), **health}
 
 
 def inspect(store: Store, image: StoredImage) -> dict[str, object]:
