@@ -34,6 +34,7 @@ class Detached:
     def _let_go(self, text: str) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
+        os.chdir("/")
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
         for fd in (0, 1, 2):
             os.dup2(null, fd)
@@ -51,7 +52,9 @@ def detach() -> Detached | int:
     sys.stdout.flush()
     pid = os.fork()
     if pid == 0:
-        os.close(ours)
+        # What the user's shell had open beside the standard streams, somebody may wait for the end of.
+        os.closerange(3, theirs)
+        os.closerange(theirs + 1, max(map(int, os.listdir("/proc/self/fd"))) + 1)
         os.setsid()
         return Detached(theirs)
     os.close(theirs)

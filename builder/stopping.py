@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import select
 import signal
+import time
 from typing import TYPE_CHECKING
 
 from builder import containerstate, userns
@@ -12,6 +12,8 @@ from builder.errors import HostError, UsageError
 
 if TYPE_CHECKING:
     from cache.containers import Container, ContainerStore
+
+_INTERVAL = 0.02  # seconds between looks at a container that is to end
 
 
 def number_of(text: str) -> int:
@@ -34,6 +36,11 @@ def number_of(text: str) -> int:
 
 def send(store: ContainerStore, container: Container, number: int) -> None:
     """Send a signal to the container's command. Raises UsageError if it does not run."""
+    state = containerstate.load(store.directory(container.id))
+    if state is None and store.is_running(container.id):
+        # Another runtime runs it, or it has just been made: who holds it passes signals on.
+        _send_holder(store, container, number)
+        return
     state = containerstate.running(store, container)
     if userns.is_root():
         _send(container, state, number)
@@ -58,29 +65,27 @@ def stop(store: ContainerStore, container: Container, seconds: float) -> None:
     """Have the container end: its stop signal, and SIGKILL if that did not help in `seconds`. One that has
     ended is no error.
     """
+    end = time.monotonic() + seconds
     try:
-        state = containerstate.running(store, container)
         send(store, container, number_of(container.stop_signal or "TERM"))
-        pidfd = containerstate.open_process(container, state.init)
+        while store.is_running(container.id):
+            if time.monotonic() >= end:
+                send(store, container, signal.SIGKILL)
+                store.wait(container.id)
+            time.sleep(_INTERVAL)
     except UsageError as error:
         if error.code != "container/stopped":
             raise
+        store.wait(container.id)
+
+
+def _send_holder(store: ContainerStore, container: Container, number: int) -> None:
+    from builder.terminal import PASSED_ON
+
+    if number == signal.SIGKILL:
+        store.kill(container.id)
     else:
-        poll = select.poll()
-        poll.register(pidfd, select.POLLIN)
-        if not poll.poll(seconds * 1000):
-            kill(store, container)
-        os.close(pidfd)
-    store.wait(container.id)
-
-
-def kill(store: ContainerStore, container: Container) -> None:
-    """Send SIGKILL to the container's command; one that has ended is no error."""
-    try:
-        send(store, container, signal.SIGKILL)
-    except UsageError as error:
-        if error.code != "container/stopped":
-            raise
+        store.signal(container.id, number if number in PASSED_ON else signal.SIGTERM)
 
 
 def _send(container: Container, state: containerstate.State, number: int) -> None:

@@ -174,6 +174,18 @@ class ContainerStore:
         finally:
             os.close(fd)
 
+    def signal(self, container_id: str, number: int) -> None:
+        """Send a signal to the process that holds the container, if any does."""
+        with contextlib.suppress(FileNotFoundError):
+            fd = os.open(f"{self._path}/{container_id}", _DIRECTORY)
+            try:
+                holder = flock_holder(fd)
+                if holder is not None:
+                    with contextlib.suppress(ProcessLookupError):
+                        os.kill(holder, number)
+            finally:
+                os.close(fd)
+
     def kill(self, container_id: str) -> None:
         """Kill the process that holds the container, and with it all that runs in there; return when it is
         dead.

@@ -124,3 +124,15 @@ def test_nothing_of_runc_outlives_pybuild(pybuild: Pybuild) -> None:
         each for each, names, _ in os.walk("/sys/fs/cgroup") for name in names if f"-{process.pid}-" in name
     ]
     assert found == []
+
+
+@pytest.mark.peer("runc")
+def test_stop_reaches_what_runc_runs(pybuild: Pybuild) -> None:
+    script = "trap 'exit 3' TERM; echo up; while :; do sleep 0.05; done"
+    process = pybuild.start("run", "--name", "c", "--runtime", "runc", "box", "sh", "-c", script)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    pybuild("stop", "c")
+    process.communicate(timeout=20)
+    assert process.returncode == 3
+    assert pybuild("wait", "c") == "3\n"
