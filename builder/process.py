@@ -12,6 +12,7 @@ import os
 import signal
 import stat
 import termios
+from contextlib import suppress
 from typing import TYPE_CHECKING, NoReturn
 
 from builder import binfmt, capabilities, inherited, linux, reports, seccomp
@@ -82,7 +83,9 @@ def _hand_over(stdio: tuple[int, int, int], uid: int) -> None:
     for fd in set(stdio):
         mode = os.fstat(fd).st_mode
         if uid and idmap.holds(uid, 0) and (stat.S_ISFIFO(mode) or os.isatty(fd)):
-            os.fchown(fd, uid, -1)
+            # In a user namespace, a pipe of somebody else's stays that: it is open already.
+            with suppress(PermissionError):
+                os.fchown(fd, uid, -1)
 
 
 def _change_directory(workdir: str) -> None:

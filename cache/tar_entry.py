@@ -30,12 +30,13 @@ class Describer:
     order.
     """
 
-    __slots__ = ("_first", "_owners", "_root")
+    __slots__ = ("_first", "_given", "_owners", "_root")
 
     def __init__(self, root: int) -> None:
         self._root = root
         self._owners = ownership.read_table(root)
         self._first: dict[int, bytes] = {}  # inode -> the first name of what has several
+        self._given: dict[bytes, tuple[int, int]] = {}  # that first name -> whose it was said to be
 
     def first_name(self, entry: Entry) -> bytes | None:
         """Return the name that `entry` is a hard link to, or None if it is the first one of its inode.
@@ -72,8 +73,11 @@ class Describer:
         size, link, device = 0, b"", None
         attributes: tar_format.Xattrs = ()
         owner = self._owner(entry, file)
+        if first is None and status.st_nlink > 1 and entry.directory < 0:
+            self._given[entry.name] = owner
         if first is not None:
             kind, link = tar_format.HARD_LINK, first
+            owner = self._given.get(first, owner)
         elif kind == tar_format.REGULAR:
             size, attributes = status.st_size, xattrs(file)
             if not size and (stands_for := ownership.device(file)):

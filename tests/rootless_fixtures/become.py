@@ -1,0 +1,87 @@
+"""Become a user who is not on this machine, and run a command: `become.py JSON ARGV…`, as root.
+
+In a mount namespace of its own, where the account files are the test's, the user's home is below /home, and
+what Python runs on can be reached whatever the modes on the way. Nothing on the host changes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import sys
+import tempfile
+from typing import Any
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+def main(order: dict[str, Any], argv: list[str]) -> None:
+    """`order`: uid, gid, home (a directory), files (path -> what is mounted over it), cwd, hidden."""
+    import ctypes
+
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def mount(source: str, target: str, kind: str, flags: int, data: str) -> None:
+        words = [os.fsencode(word) for word in (source, target, kind)]
+        if libc.mount(*words, ctypes.c_ulong(flags), os.fsencode(data)) != 0:
+            raise OSError(ctypes.get_errno(), f"mount {source} {target}: {os.strerror(ctypes.get_errno())}")
+
+    bind, private = 0x1000 | 0x4000, 0x4000 | 1 << 18
+    if libc.unshare(0x00020000) != 0:  # CLONE_NEWNS
+        raise OSError(ctypes.get_errno(), "unshare")
+    mount("", "/", "", private, "")
+    held = os.open(order["home"], os.O_PATH)
+    for path, source in order["files"].items():
+        mount(source, path, "", bind, "")
+    _open_the_way(mount, bind)
+    mount("tmpfs", "/home", "tmpfs", 0, "mode=755")
+    home = f"/home/{order['name']}"
+    os.mkdir(home)
+    mount(f"/proc/self/fd/{held}", home, "", bind, "")
+    for path in order["hidden"]:
+        mount("/dev/null", path, "", 0x1000, "")
+    os.close(held)
+    os.chdir(home)
+    os.setgroups([])
+    os.setresgid(*[order["gid"]] * 3)
+    os.setresuid(*[order["uid"]] * 3)
+    os.execvpe(argv[0], argv, order["environment"])
+
+
+def _open_the_way(mount: Any, bind: int) -> None:
+    """Have everybody reach the interpreter, its libraries and the checkout."""
+    needed = {ROOT, sys.prefix, sys.base_prefix, sys.executable, os.path.realpath(sys.executable)}
+    needed |= {path for path in sys.path if path and os.path.isdir(path)}
+    closed: dict[str, set[str]] = {}
+    for path in needed:
+        above = ""
+        for name in path.split("/")[1:-1]:
+            above += "/" + name
+            if not os.stat(above).st_mode & stat.S_IXOTH:
+                closed.setdefault(above, set()).add(path)
+                break
+    for above, paths in closed.items():
+        place = tempfile.mkdtemp(dir="/dev/shm") if not os.path.isdir("/run") else "/run"
+        mount("tmpfs", place, "tmpfs", 0, "mode=755")
+        kept = []
+        for number, path in enumerate(sorted(paths)):
+            if any(path.startswith(other + "/") for _, other in kept):
+                continue
+            held = f"{place}/{number}"
+            if os.path.isdir(path):
+                os.mkdir(held)
+            else:
+                open(held, "x").close()
+            mount(path, held, "", bind, "")
+            kept.append((held, path))
+        mount("tmpfs", above, "tmpfs", 0, "mode=755")
+        for held, path in kept:
+            os.makedirs(path if os.path.isdir(held) else os.path.dirname(path), exist_ok=True)
+            if not os.path.isdir(held):
+                open(path, "x").close()
+            mount(held, path, "", bind, "")
+
+
+if __name__ == "__main__":
+    main(json.loads(sys.argv[1]), sys.argv[2:])
