@@ -164,7 +164,6 @@ def test_rm_goes_with_its_exit_code_told(pybuild: Pybuild) -> None:
 @pytest.mark.parametrize(
     ("code", "argv"),
     [(127, ("box", "nothing")), (126, ("box", "/etc")), (126, ("--user=none", "box", "true"))],
-    [(127, ("box", "nothing")), (126, ("box", "/etc")), (126, ("--user=none", "box", "true"))],
 )
 def test_what_does_not_start_is_told(pybuild: Pybuild, code: int, argv: tuple[str, ...]) -> None:
     done = pybuild.try_("run", "-d", *argv)
