@@ -106,6 +106,14 @@ class FailedSteps:
         """Return the path of the step's upper."""
         return f"{self._path}/{step.id}/diff"
 
+    def size(self, step: FailedStep) -> int:
+        """Return the bytes that the step's upper takes on the disk."""
+        return sum(
+            os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks * 512
+            for _, _, files, fd in os.fwalk(self.upper(step))
+            for name in files
+        )
+
     def log(self, step: FailedStep) -> bytes:
         """Return the end of what the step printed."""
         return self._text(step, "log")

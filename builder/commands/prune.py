@@ -46,13 +46,15 @@ def run(args: argparse.Namespace) -> int:
     )
     with open_session(args) as session:
         store = session.store
+        sizes = {step.id: store.failed_steps.size(step) for step in store.failed_steps.all()}
         failed = store.failed_steps.prune(policy.older_than, dry_run=args.dry_run)
         keep = [ChainID(c.chain_id) for c in store.containers.all() if c.chain_id]
         report = prune(store, policy, dry_run=args.dry_run, keep=keep, cache_mounts=args.cache_mounts)
         quiet = args.quiet and not args.json
         in_mounts = 0 if quiet else sum(mount.size for mount in all_mounts(store.cache_mounts))
-    gone = tuple(Item("failed step", step.id, 0, int(step.created)) for step in failed)
-    report = replace(report, items=(*gone, *report.items))
+    gone = [Item("failed step", step.id, sizes.get(step.id, 0), int(step.created)) for step in failed]
+    freed = report.freed + sum(item.size for item in gone)
+    report = replace(report, items=(*gone, *report.items), freed=freed)
     if args.json:
         print(json.dumps({**asdict(report), "cache_mounts": in_mounts}, indent=2))
         return 0

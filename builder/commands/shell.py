@@ -45,6 +45,7 @@ def run(args: argparse.Namespace) -> int:
     from builder.debug.entering import Left
     from builder.debug.failedshell import require_terminal
     from builder.excerpts import failure
+    from builder.progress.printable import printable
     from builder.session import open_session
 
     stage, line = _place(args)
@@ -55,7 +56,8 @@ def run(args: argparse.Namespace) -> int:
         def announce() -> None:
             display.close()
             if args.command_ is None:
-                print(f"{context.recipe}, {loader.where}. What is written here is thrown away.\n", flush=True)
+                where = printable(f"{context.recipe}, {loader.where}")
+                print(f"{where}. What is written here is thrown away.\n", flush=True)
 
         shell = Shell(session.store, args, command=args.command_, user=args.user, announce=announce)
         build = None

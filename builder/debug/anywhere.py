@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING
 
 from builder.debug.entering import Left, Switch, open_shell
@@ -86,6 +87,11 @@ def _stage_named(recipe: Recipe, name: str | None) -> int:
     raise PlanError(f"there is no stage {name}", code="stage/unknown", hint=nearest(name, names))
 
 
+def _prompt(recipe: str) -> str:
+    """Return what the shell asks with: it expands that."""
+    return re.sub(r"[^\w.-]", "_", os.path.basename(recipe))
+
+
 def _run(stage: Stage) -> ast.Run:
     from grammar.parser import parse
     from grammar.source import Source
@@ -141,7 +147,7 @@ class Shell(Keeper):
         store = step.around.store
         lower = step.lower()
         real = step.around.executor()
-        with store.stage() as staging, Kit(store, lower, (), {}, os.path.basename(self.recipe)) as kit:
+        with store.stage() as staging, Kit(store, lower, (), {}, _prompt(self.recipe)) as kit:
             self._announce()
             shell = ShellExecutor(real, kit, command=self._command, user=self._user)
             try:

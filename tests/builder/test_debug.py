@@ -166,11 +166,11 @@ def test_the_directory_and_what_is_typed_ahead_outlast_a_retry(pybuild: Pybuild)
     terminal = Terminal(pybuild, "debug")
     terminal.prompt()
     terminal.type("cd /etc", at="/etc")
-    terminal.child.sendline("retry")
+    terminal.send("retry")
     terminal.child.expect_exact("pybuild: retry")
     terminal.child.sendline("echo typed ahead")
+    terminal.child.expect_exact("\ntyped ahead\r")
     terminal.prompt("/etc")
-    assert "typed ahead" in terminal.prompt("/etc")
     assert terminal.end("exit")[0] == 1
 
 
@@ -179,7 +179,7 @@ def test_an_interrupted_retry_leads_back_to_the_shell(pybuild: Pybuild) -> None:
     fail(pybuild, f"FROM box\nWORKDIR /work\nRUN if test -e slow; then sleep {word}; fi; false\n")
     terminal = Terminal(pybuild, "debug")
     terminal.prompt()
-    terminal.child.sendline("touch slow; retry")
+    terminal.send("touch slow; retry")
     assert eventually(lambda: bool(processes(word)))
     terminal.child.sendintr()
     assert "interrupted" in terminal.prompt()
@@ -193,9 +193,9 @@ def test_on_failure_a_shell_opens_at_once_and_again_at_the_next_failure(pybuild:
     terminal = Terminal(pybuild, "test.rec", "-t", "app", "--on-failure=shell")
     terminal.prompt()
     terminal.type("echo x > mended; retry")
-    terminal.child.sendline("continue")
+    terminal.send("continue")
     assert "RUN cat more done" in terminal.prompt()
-    terminal.child.sendline("cp done after && continue")
+    terminal.send("cp done after && continue")
     assert "the test failed" in terminal.prompt()
     code, text = terminal.end("continue")
     assert code == 0 and "built" in text
@@ -208,7 +208,7 @@ def test_what_was_mended_above_is_there_when_a_later_step_is_entered_afterwards(
     pybuild.write("test.rec", FAILING.replace("cat done >", "cat more done >"))
     terminal = Terminal(pybuild, "test.rec", "--on-failure=shell")
     terminal.prompt()
-    terminal.child.sendline("echo hello > done; continue")
+    terminal.send("echo hello > done; continue")
     terminal.prompt()
     assert terminal.end("exit")[0] == 1
     assert [step["line"] for step in kept(pybuild)] == [5]
@@ -289,6 +289,25 @@ def test_failed_tests_copies_and_scripts_are_entered_too(pybuild: Pybuild) -> No
     assert kept(pybuild)[0]["status"] == 127
 
 
+def test_a_step_of_a_base_recipe_is_entered_and_gone_on_from(pybuild: Pybuild) -> None:
+    pybuild.write("below.rec", "FROM box\nWORKDIR /work\nRUN cat config > done\n")
+    fail(pybuild, "FROM ./below.rec\nRUN cat done > after\n", "-t", "app")
+    assert [os.path.basename(step["file"]) for step in kept(pybuild)] == ["below.rec"]
+    terminal = Terminal(pybuild, "debug", "below.rec")
+    terminal.prompt()
+    terminal.type("echo hello > config; retry")
+    assert terminal.end("continue")[0] == 0
+    assert pybuild("run", "--rm", "app", "cat", "/work/after") == "hello\n"
+
+
+def test_packages_and_suites_are_entered_too(pybuild: Pybuild) -> None:
+    fail(pybuild, "FROM box\nUSER app\nPACKAGES apt hello\n")
+    assert pybuild("debug", "-c", "id -un; ls /run/pybuild") == "root\ncache\nreport\n"
+    pybuild.write("suite/test_it.py", "def test_it(host):\n    assert host.file('/nothing').exists\n")
+    fail(pybuild, "FROM box\nWORKDIR /work\nUSER app\nTEST --testinfra=suite\n")
+    assert pybuild("debug", "-c", "id -un; pwd") == "app\n/work\n"
+
+
 def test_there_are_few_and_none_for_long(pybuild: Pybuild) -> None:
     for number in range(4):
         fail(pybuild, f"FROM box\nRUN exit {number + 1}\n")
@@ -296,6 +315,8 @@ def test_there_are_few_and_none_for_long(pybuild: Pybuild) -> None:
     for number in range(12):
         fail(pybuild, "FROM box\n" + "\n" * number + "RUN exit 1\n", "--no-cache")
     assert len(kept(pybuild)) == 10
+    fail(pybuild, "FROM box\nRUN head -c 1048576 /dev/zero > /big; false\n", "--no-cache")
+    big = kept(pybuild)[0]["id"]
     oldest = kept(pybuild)[-1]["id"]
     path = f"{pybuild.root}/failed/{oldest}/step.json"
     with open(path, encoding="utf-8") as file:
@@ -306,6 +327,8 @@ def test_there_are_few_and_none_for_long(pybuild: Pybuild) -> None:
     assert len(kept(pybuild)) == 9
     pybuild.build("FROM box\nRUN echo a build that runs something\n")
     assert "failed step" in pybuild("prune", "--dry-run")
+    (item,) = [i for i in pybuild.json("prune", "--dry-run", "--json")["items"] if i["identity"] == big]
+    assert item["size"] == 1 << 20
     assert len(kept(pybuild)) == 9
     pybuild("debug", "--rm", kept(pybuild)[0]["id"])
     assert len(kept(pybuild)) == 8

@@ -80,8 +80,8 @@ def test_what_is_written_is_thrown_away(recipe: Pybuild) -> None:
 def test_a_shell_is_opened_on_a_terminal(recipe: Pybuild) -> None:
     terminal = Terminal(recipe, "shell", "test.rec:12")
     assert "test.rec, before line 12" in terminal.prompt("/", "test.rec")
-    terminal.child.sendline("id -un")
-    assert terminal.prompt("/", "test.rec").split() == ["id", "-un", "app"]
+    terminal.send("id -un")
+    assert terminal.prompt("/", "test.rec").split() == ["app"]
     assert terminal.end("exit 4")[0] == 4
     assert "debug/terminal" in recipe.try_("shell", "test.rec").err
 

@@ -26,12 +26,16 @@ class Terminal:
         self.child.expect_exact(f"{word} {directory}> ")
         return str(self.child.before).replace("\x1b[6n", "")  # busybox asks where the cursor is
 
-    def type(self, line: str, *, at: str = "/work") -> str:
-        """Type a line; return what is printed up to the next prompt. The one before it may come twice: a
-        shell draws it anew when it is told the terminal's size.
+    def send(self, line: str) -> None:
+        """Type a line, and wait for its echo: the prompt before it may come twice, as a shell draws it anew
+        when it is told the terminal's size.
         """
         self.child.sendline(line)
         self.child.expect_exact(line)
+
+    def type(self, line: str, *, at: str = "/work") -> str:
+        """Type a line; return what is printed up to the next prompt."""
+        self.send(line)
         return self.prompt(at)
 
     def end(self, line: str) -> tuple[int, str]:
