@@ -64,6 +64,10 @@ lint: $(VENV)/.developing ## ruff and mypy
 install: $(VENV)/.installed ## pybuild in .venv/bin
 	@$(BIN)/pybuild --version
 
+.PHONY: foreign
+foreign: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed ## build all recipes/ for another architecture, and run them
+	$(SUDO) env FOREIGN="static debian java python found" $(BIN)/pytest -v tests/recipes/test_foreign.py $(ARGS)
+
 .PHONY: bench
 bench: $(VENV)/.bench-packages $(VENV)/.installed ## compare with other builders, as ratios
 	$(SUDO) $(BIN)/python bench/run.py $(ARGS)

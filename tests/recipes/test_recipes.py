@@ -310,10 +310,17 @@ def test_the_static_binary_answers_from_an_image_of_one_file(recipes: Recipes, s
 
 @pytest.fixture(scope="session")
 def mirror(recipes: Recipes, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with mirrored(recipes, tmp_path_factory) as address:
+        yield address
+
+
+@contextmanager
+def mirrored(recipes: Recipes, tmp_path_factory: pytest.TempPathFactory, *options: str) -> Iterator[str]:
     """A registry on loopback that has library/debian:bookworm: our own debian.rec, pushed by skopeo."""
     directory = tmp_path_factory.mktemp("mirror")
     archive = str(directory / "debian.oci")
-    recipes.build("debian.rec", "debian-base", "--output", f"type=oci,dest={archive},compression=zstd")
+    output = f"type=oci,dest={archive},compression=zstd"
+    recipes.build("debian.rec", "debian-base", "--output", output, *options)
     port = free_port()
     config = directory / "config.yml"
     config.write_text(
@@ -341,10 +348,14 @@ def mirror(recipes: Recipes, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 @pytest.fixture(scope="session")
 def found(recipes: Recipes, mirror: str) -> Built:
     """The Dockerfile, by way of the recipe that tests it, its base from the mirror."""
+    return build_found(recipes, mirror)
+
+
+def build_found(recipes: Recipes, mirror: str, *options: str) -> Built:
     settings = os.path.join(recipes.directory, "mirror.toml")
     with open(settings, "w", encoding="utf-8") as file:
         file.write(f'[registries."docker.io"]\nmirrors = ["http://{mirror}"]\n')
-    return recipes.build("found.rec", "site", "--config", settings)
+    return recipes.build("found.rec", "site", "--config", settings, *options)
 
 
 def test_the_found_dockerfile_serves_its_pages(recipes: Recipes, found: Built) -> None:
