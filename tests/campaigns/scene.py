@@ -14,6 +14,7 @@ REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__f
 
 PROGRAMS = ("sh", "cat", "chmod", "cp", "dd", "ln", "mkdir", "mv", "rm", "seq", "sleep", "touch")
 
+# A command that is killed must fail its step: a shell that goes on without it makes another image.
 RECIPE = """\
 FROM scratch AS base
 COPY root/ /
@@ -22,20 +23,21 @@ ENV PATH=/bin
 FROM base AS one
 RUN echo one > /one; echo '10.0.0.1 nowhere' > /etc/hosts
 COPY src/ /src/
-RUN mkdir /tree; for i in $(seq 150); do echo $i > /tree/$i; done; ln /tree/1 /tree/hard; ln -s 1 /tree/soft
-RUN rm -r /src; mkdir /src; cat /tree/2 > /src/new; sleep 100 &
+RUN set -e; mkdir /tree; seq 150 > /n; while read i; do echo $i > /tree/$i; done < /n; rm /n
+RUN set -e; ln /tree/1 /tree/hard; ln -s 1 /tree/soft
+RUN set -e; rm -r /src; mkdir /src; cat /tree/2 > /src/new; sleep 100 &
 TEST cat /tree/150
 
 FROM base AS two
-RUN dd if=/dev/zero of=/big bs=64k count=64 2>/dev/null; chmod 600 /big
+RUN set -e; dd if=/dev/zero of=/big bs=64k count=64 2>/dev/null; chmod 600 /big
 WORKDIR /work/deep
-RUN touch file; mv /big big
+RUN touch file && mv /big big
 
 FROM base
 COPY --from=one /tree /tree
 COPY --from=one /src /src
 COPY --from=two /work /work
-RUN sleep 0.05; rm /tree/7
+RUN sleep 0.05 && rm /tree/7
 TEST ["/bin/sh", "-c", "test ! -e /tree/7"]
 CMD ["/bin/sh"]
 """
