@@ -117,7 +117,12 @@ KEYS = (
         "How progress is shown, as `--progress`.",
         _exactly(str, among=PROGRESS),
     ),
-    Key(("platform",), "a string", "What to build for, as `--platform`: `linux/arm64`.", _exactly(str)),
+    Key(
+        ("platform",),
+        "a string",
+        "What to build for, as `--platform`: `linux/arm64`; several with commas.",
+        _exactly(str),
+    ),
     Key(
         ("timestamps",),
         "keep, clamp or a number of seconds since 1970",
