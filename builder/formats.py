@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 
 from builder.errors import UsageError
 
@@ -19,6 +20,23 @@ _ACTION = re.compile(
     rf"|join\s+(?P<joined>{_PATH})\s+\"(?P<separator>[^\"]*)\""
     r")\s*-?\}\}"
 )
+_UNSHOWN = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""What JSON may have as it is, and a terminal does not take for text (builder/progress/printable.py)."""
+
+
+def to_json(value: object, indent: int | None = None) -> str:
+    """Return `value` as JSON for people and programs alike: letters as they are, all controls escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return _UNSHOWN.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def displayed(text: str) -> str:
+    """Return what is printed of a filled-in format: on a terminal, nothing of it means something there."""
+    if not sys.stdout.isatty():
+        return text
+    from builder.progress.printable import printable
+
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def fill(template: str, value: dict[str, object]) -> str:
@@ -26,7 +44,7 @@ def fill(template: str, value: dict[str, object]) -> str:
     is not there, or for more of Go's templates.
     """
     if template == "json":
-        return json.dumps(value, ensure_ascii=False)
+        return to_json(value)
     if "{{" in _ACTION.sub("", template):
         raise UsageError(
             f"--format {template!r}: only fields can be filled in",
@@ -50,7 +68,7 @@ def _action(match: re.Match[str], value: dict[str, object]) -> str:
         if not isinstance(found, (list, dict, str)):
             raise _unknown(f"{match['path']} has no length")
         return str(len(found))
-    return json.dumps(found, ensure_ascii=False) if match["function"] else _text(found)
+    return to_json(found) if match["function"] else _text(found)
 
 
 def _field(value: object, path: str) -> object:
@@ -73,7 +91,7 @@ def _entry(found: object, key: str) -> object:
 def _text(found: object) -> str:
     if isinstance(found, str):
         return found
-    return json.dumps(found, ensure_ascii=False)
+    return to_json(found)
 
 
 def _unknown(problem: str) -> UsageError:

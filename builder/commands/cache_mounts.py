@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from builder.commands.prune import parsed
 from builder.errors import BaseError, UsageError
-from builder.formats import fill
+from builder.formats import displayed, fill
 from builder.session import open_session
 from builder.table import ago, human_size, parse_age, parse_size, print_table
 from cache.errors import StoreError
@@ -118,7 +118,7 @@ def _list(args: argparse.Namespace) -> int:
         _print_ids(found)
     elif args.format is not None:
         for mount in found:
-            print(fill(args.format, dict(_row(mount, whole=args.no_trunc))))
+            print(displayed(fill(args.format, dict(_row(mount, whole=args.no_trunc)))))
     else:
         _print_rows(found, whole=args.no_trunc)
     return 0

@@ -6,7 +6,7 @@ import argparse
 import json
 from dataclasses import asdict
 
-from builder.formats import fill
+from builder.formats import displayed, fill
 from builder.lookup import short_id
 from builder.session import open_session
 from builder.table import ago, print_table
@@ -39,7 +39,7 @@ def run(args: argparse.Namespace) -> int:
         print("".join(f"{row['ID']}\n" for row in rows), end="")
     elif args.format is not None:
         for row in rows:
-            print(fill(args.format, dict(row)))
+            print(displayed(fill(args.format, dict(row))))
     else:
         columns = ("ID", "Name", "Image", "CreatedSince", "State", "Command")
         head = ("CONTAINER ID", "NAME", "IMAGE ID", "CREATED", "STATE", "COMMAND")

@@ -6,7 +6,7 @@ import argparse
 import json
 
 from builder.bases.base import parse_time
-from builder.formats import fill
+from builder.formats import displayed, fill
 from builder.lookup import StoredImage, find_image
 from builder.session import open_session
 from builder.table import ago, human_size, print_table
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=2))
     elif args.format is not None:
         for row in rows:
-            print(fill(args.format, row))
+            print(displayed(fill(args.format, row)))
     elif args.quiet:
         for row in rows:
             print(row["ChainID"] or "<empty>")

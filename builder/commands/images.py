@@ -8,7 +8,7 @@ import sys
 
 from builder.bases.base import parse_time
 from builder.errors import UsageError
-from builder.formats import fill
+from builder.formats import displayed, fill
 from builder.lookup import StoredImage, familiar, find_image, find_images, short_id
 from builder.session import open_session
 from builder.table import ago, human_size, print_table
@@ -167,4 +167,4 @@ def _formatted(store: Store, found: list[StoredImage], template: str, *, whole: 
                 "Bytes": size,
                 "Platforms": ",".join(str(each.config.platform) for each in _members(store, image)),
             }
-            print(fill(template, value))
+            print(displayed(fill(template, value)))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from builder.bases.base import format_time
 from builder.commands.images import image_size
-from builder.formats import fill, shown, to_json
+from builder.formats import displayed, fill, to_json
 from builder.lookup import StoredImage, find_image
 from builder.options import only_platform
 from builder.session import open_session
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
                 code = exit_code(error)
     if args.format is not None:
         for value in found:
-            print(shown(fill(args.format, value)))
+            print(displayed(fill(args.format, value)))
     elif found:
         print(to_json(found, indent=4))
     return code

@@ -8,7 +8,7 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from builder.formats import fill
+from builder.formats import displayed, fill
 from builder.lookup import short_id
 from builder.session import open_session
 from builder.table import ago, print_table
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         print("".join(f"{row['ID']}\n" for row in rows), end="")
     elif args.format is not None:
         for row in rows:
-            print(fill(args.format, dict(row)))
+            print(displayed(fill(args.format, dict(row))))
     else:
         columns = ("ID", "Image", "Command", "CreatedSince", "Status", "Ports", "Names")
         head = ("CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS", "NAMES")
