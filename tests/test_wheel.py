@@ -55,6 +55,8 @@ def run(*argv: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def test_the_wheel_holds_the_three_rooms_and_the_grammar(wheel: str) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
+        (entries,) = [name for name in names if name.endswith("/entry_points.txt")]
+        assert "[pytest11]\npybuild_testinfra = pybuild_testinfra\n" in archive.read(entries).decode()
     assert {name.partition("/")[0] for name in names if not re.search(r"\.(dist-info|data)/", name)} == {
         "builder",
         "cache",
@@ -62,7 +64,7 @@ def test_the_wheel_holds_the_three_rooms_and_the_grammar(wheel: str) -> None:
         "grammar",
     }
     assert "grammar/recipe.lark" in names
-    for room in ("builder", "cache", "grammar"):
+    for room in ("builder", "cache", "grammar", "pybuild_testinfra"):
         for directory, _, files in os.walk(os.path.join(ROOT, room)):
             for name in files:
                 if name.endswith(".py") or directory.endswith("view/web"):
