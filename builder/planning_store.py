@@ -12,7 +12,8 @@ from cache.database import VERSION, Database
 from cache.disk import read_small
 from cache.errors import StoreError
 from cache.memo import Memo
-from cache.store import FORMAT, Store
+from cache.store import Store
+from cache.storeformat import refusal
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -91,8 +92,9 @@ def find_store(root: str) -> tuple[ReadOnlyStore | None, str]:
         return None, f"the store {root} cannot be read: {error.strerror}"
     if found is None:
         return None, f"there is no store at {root}"
-    if found != FORMAT.encode():
-        return None, f"{root} is a store of another format"
+    refused = refusal(root, found)
+    if refused is not None:
+        return None, refused.message
     store = ReadOnlyStore(root)
     try:
         store.database.read("SELECT 1 FROM records LIMIT 1")

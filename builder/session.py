@@ -50,6 +50,8 @@ class Session:
         from cache.store import Store
 
         self.config = config
+        if not os.path.exists(os.path.join(root, "format")):
+            userns.require()  # what this process cannot become says how a new store is to be
         self.store: Store = Store.open(root, warn=_warn)
         self.epoch = Epoch(None)
         self._executor: Executor | None = None

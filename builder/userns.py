@@ -12,13 +12,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from builder.errors import HostError
+from cache import idmap
 
 Kind = Literal["root", "subordinate", "container", "single"]
 """root: of the machine, or as good as it; subordinate: a user with the ids of /etc/subuid; container: root of
 a container, with the ids that are mapped into it; single: with no other id than its own."""
-
-_SYS_ADMIN = 1 << 21
-_LAST = 0xFFFFFFFF
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +65,7 @@ def require() -> None:
 
 def is_root() -> bool:
     """Return whether this process can make mounts: it is root here, with CAP_SYS_ADMIN (capabilities(7))."""
-    return os.geteuid() == 0 and bool(_effective() & _SYS_ADMIN)
+    return os.geteuid() == 0 and bool(idmap.capabilities() & idmap.SYS_ADMIN)
 
 
 def enter() -> None:
@@ -80,7 +78,6 @@ def enter() -> None:
         return
     uid = os.geteuid()
     from builder import linux
-    from cache import idmap
 
     mapping = find_mapping()
     ready, written = os.pipe()
@@ -116,7 +113,6 @@ def join(pidfd: int) -> None:
         return
     uid = os.geteuid()
     from builder import linux
-    from cache import idmap
 
     mapping = find_mapping()
     try:
@@ -136,7 +132,7 @@ def join(pidfd: int) -> None:
 def find_mapping() -> Mapping:
     """Return the ids that a namespace of this user can have."""
     uid, gid = os.geteuid(), os.getegid()
-    if uid == 0 and _effective() & (1 << 6 | 1 << 7) == (1 << 6 | 1 << 7):
+    if uid == 0 and idmap.capabilities() & (1 << 6 | 1 << 7) == (1 << 6 | 1 << 7):
         # Root of a container that may set ids: as many as it has itself.
         return Mapping("container", _all("uid"), _all("gid"))
     own = Mapping("single", ((0, uid, 1),), ((0, gid, 1),))
@@ -188,8 +184,6 @@ def _after(own: int, ranges: list[tuple[int, int]]) -> tuple[tuple[int, int, int
 
 
 def _all(kind: str) -> tuple[tuple[int, int, int], ...]:
-    from cache import idmap
-
     return tuple((first, first, count) for first, count in idmap.mapped(kind))
 
 
@@ -235,18 +229,6 @@ def _write(path: str, text: str) -> None:
         os.write(fd, text.encode())
     finally:
         os.close(fd)
-
-
-def _effective() -> int:
-    """Return the mask of effective capabilities (proc_pid_status(5)), without the import of ctypes."""
-    try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-            for line in status:
-                if line.startswith("CapEff:"):
-                    return int(line.split()[1], 16)
-    except OSError:
-        pass
-    return 0
 
 
 def _refused(error: OSError) -> HostError:

@@ -18,17 +18,51 @@ if TYPE_CHECKING:
     """(first id in this namespace, how many)."""
 
 _WHOLE = ((0, 0xFFFFFFFF),)
+_FIRST_NAMESPACE = 0xEFFFFFFD
+"""PROC_USER_INIT_INO of the kernel's include/linux/proc_ns.h."""
+SYS_ADMIN = 1 << 21
+"""CAP_SYS_ADMIN, which mounts take."""
 _known: dict[str, Ranges] = {}
+
+
+_machines: bool | None = None
 
 
 def forget() -> None:
     """Look again at the next question: this process has entered another user namespace."""
+    global _machines
     _known.clear()
+    _machines = None
 
 
 def confined() -> bool:
-    """Return whether this process lacks the machine's root: another user, or in a user namespace."""
-    return os.geteuid() != 0 or mapped("uid") != _WHOLE
+    """Return whether this process lacks the machine's root: another user, in a user namespace, or root of a
+    container that may make no mounts but in a user namespace of its own.
+    """
+    global _machines
+    if _machines is None:
+        _machines = mapped("uid") == _WHOLE and _in_first_namespace() and bool(capabilities() & SYS_ADMIN)
+    return os.geteuid() != 0 or not _machines
+
+
+def capabilities() -> int:
+    """Return the mask of effective capabilities (capabilities(7), proc_pid_status(5))."""
+    try:
+        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
+            for line in status:
+                if line.startswith("CapEff:"):
+                    return int(line.split()[1], 16)
+    except OSError:
+        pass
+    return 0
+
+
+def _in_first_namespace() -> bool:
+    """A user namespace may have all ids mapped; the machine's own has an inode that no other has."""
+    try:
+        return os.stat("/proc/self/ns/user").st_ino == _FIRST_NAMESPACE
+    except OSError:  # a kernel without user namespaces
+        return True
 
 
 def mapped(kind: str) -> Ranges:

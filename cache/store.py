@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import cached_property
 
+from cache import storeformat
 from cache.database import Database
 from cache.disk import boot_id, read_small, storing, syncfs
 from cache.errors import StoreError
@@ -30,7 +31,6 @@ if TYPE_CHECKING:
     from cache.scratch import Staging
     from cache.statcache import StatCache
 
-FORMAT = "pybuild store 1\n"
 _DIRECTORIES = ("overlay2/l", "layerdb/sha256", "imagedb/content/sha256", "blobs", "tmp")
 _NAMES = frozenset(path.partition("/")[0] for path in _DIRECTORIES) | {
     "cachemounts",
@@ -251,13 +251,10 @@ class Store:
 def _prepare(root: str) -> None:
     """Make the layout at `root` where it is not there yet."""
     found = read_small(root + "/format")
-    if found == FORMAT.encode():
-        return
     if found:
-        raise StoreError(
-            f"{root} is a store of another format: {found[:60].decode('utf-8', 'replace').strip()!r}",
-            hint="use the pybuild that made it, or another --root",
-        )
+        if (refusal := storeformat.refusal(root, found)) is not None:
+            raise refusal
+        return
     os.makedirs(os.path.dirname(root), exist_ok=True)
     try:
         os.mkdir(root, 0o700)  # layers hold setuid programs of other systems: not for everyone on this one
@@ -286,7 +283,7 @@ def _write_format(root: str) -> None:
     scratch = Scratch(root + "/tmp")
     fd, staged = scratch.file()
     try:
-        os.write(fd, FORMAT.encode())
+        os.write(fd, storeformat.own_format().encode())
         os.fsync(fd)
         os.rename(staged, root + "/format")
     finally:

@@ -171,3 +171,27 @@ def test_a_step_has_no_way_to_the_users_own_files(built: Built) -> None:
     assert done.code == 0, done.err
     done = Done(0, "", done.err.replace(tries, ""))
     assert "kept" not in done.err
+
+
+def test_the_stores_of_root_and_of_a_user_are_not_mixed_up(built: Built) -> None:
+    """Their opaque directories are marked in attributes that the other one does not look at."""
+    user = built.user
+    done = Pybuild(user.store, user.cwd).try_("images")
+    assert done.code == 4
+    assert "is a user's, who made it without root" in done.err
+    assert "without sudo" in done.err
+    user.have_ids(not user.subordinate)
+    try:
+        done = user.try_("images")
+    finally:
+        user.have_ids(not user.subordinate)
+    assert done.code == 4
+    told = "and this process has but one id" if user.subordinate else "was made with a single id"
+    assert told in done.err
+    assert len(user.json("images", "--json")) > 0
+    root = Pybuild(f"{user.home}/roots", user.cwd)
+    root("images")
+    os.chmod(root.root, 0o755)
+    done = user.try_("images", "--root", "/home/tess/roots")
+    assert done.code == 4
+    assert "is root's" in done.err

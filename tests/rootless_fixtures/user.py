@@ -22,7 +22,6 @@ class User(Pybuild):
     """
 
     def __init__(self, directory: str, *, subordinate: bool) -> None:
-        self.subordinate = subordinate
         number = os.getpid() % 10_000
         self.uid = 50_000 + number
         self.first = 1_000_000_000 + number * 65_536
@@ -36,9 +35,11 @@ class User(Pybuild):
             os.chmod(path, 0o755)
         for path in (self.home, self.cwd, os.path.join(self.home, "tmp")):
             os.chown(path, self.uid, self.uid)
-        self._write_accounts()
+        self.have_ids(subordinate)
 
-    def _write_accounts(self) -> None:
+    def have_ids(self, subordinate: bool) -> None:
+        """Give the user subordinate ids, or take them away."""
+        self.subordinate = subordinate
         own = f"{NAME}:{self.first}:65536\n" if self.subordinate else ""
         line = f"{NAME}:x:{self.uid}:{self.uid}::/home/{NAME}:/bin/sh\n"
         texts = {
