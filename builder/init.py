@@ -150,17 +150,25 @@ def start(
     supervision: Supervision | None,
 ) -> int:
     """Fork the command; return its pid."""
+    ready = entered = -1
+    if group is not None:
+        ready, entered = os.pipe2(os.O_CLOEXEC)
     command = os.fork()
     if command == 0:
         try:
             if group is not None:
                 group.enter()
+                os.close(entered)
             _let_go_of_the_host(request, stdio, control, supervision)
             process.become(request, stdio, supervision.theirs if supervision else None)
         except BaseException as error:
             reports.send_error(control, error)
         finally:
             os._exit(127)
+    if group is not None:  # once it is said to run, it is where its group is looked for
+        os.close(entered)
+        os.read(ready, 1)
+        os.close(ready)
     pidfd = os.pidfd_open(command)
     reports.send(control, (reports.RUNNING,), pidfd)
     if supervision is not None:

@@ -101,3 +101,13 @@ def test_a_terminal_of_the_container(box: Pybuild) -> None:
     terminal.expect("/dev/pts/0\r\n33 99\r\n")
     terminal.type("exit 5\n")
     assert terminal.close() == 5
+
+
+def test_it_is_limited_from_the_container_s_start_on(pybuild: Pybuild) -> None:
+    for _ in range(3):
+        pybuild("run", "-d", "--name", "c", "--memory", "64m", "box", "sleep", "1000")
+        done = pybuild.try_(
+            "exec", "c", "sh", "-c", "grep -q pybuild- /proc/self/cgroup && exec sort /dev/zero"
+        )
+        assert done.code == 128 + signal.SIGKILL
+        pybuild("rm", "-f", "c")
