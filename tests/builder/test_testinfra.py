@@ -32,6 +32,8 @@ def test_environment_and_user(host):
 def test_writes_last_until_the_suite_is_done(host):
     host.check_output("echo kept > /tmp/kept")
     assert host.check_output("cat /tmp/kept") == "kept"
+    host.check_output("sleep 1000 > /dev/null 2>&1 &")
+    assert "sleep 1000" in host.check_output("ps")
 """
 
 
