@@ -170,6 +170,11 @@ def _read(path: str, *, required: bool) -> str | None:
                 code="config/owner",
                 hint=f"if it is right, `chown` it, or say `--config {path}`",
             )
+        if not required and not facts.st_mode & stat.S_IROTH:
+            from builder.privatefiles import is_private_link
+
+            if is_private_link(path, facts.st_mode):
+                raise _unreadable(path, "a link to a file elsewhere that not everybody may read")
         if facts.st_size > _LARGEST:
             raise _unreadable(path, "larger than a mebibyte")
         raw = os.read(descriptor, facts.st_size)

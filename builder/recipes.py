@@ -10,7 +10,9 @@ import stat
 from typing import TYPE_CHECKING, Any
 
 from builder.errors import PlanError, UsageError
+from builder.privatefiles import is_private, is_private_link
 from builder.version import VERSION
+from grammar.errors import RecipeError
 from grammar.includes import Files, link
 from grammar.source import Source
 
@@ -35,6 +37,7 @@ class RecipeLoader:
         self._memo = memo
         self._confined = confined
         self.sources: dict[str, Source] = {}
+        self._home = ""
         self.parsed = False
         """True once a recipe was parsed, as none like it was before."""
         self.fragments: dict[str, Fragment] = {}
@@ -43,6 +46,7 @@ class RecipeLoader:
     def load(self, path: str) -> Recipe:
         """Return the recipe in the file `path`, with what it includes. Raises UsageError, RecipeError."""
         data = read_recipe(self._allowed(path))
+        self._home = self._home or os.path.dirname(os.path.abspath(path))
         name = self.name_of(path)
         return self.link(self._remembered("recipe", name, data) or self._parse("recipe", name, data))
 
@@ -116,7 +120,12 @@ class RecipeLoader:
         source = decode(path, data)
         self.sources[path] = source
         self.parsed = True
-        found = parse(source) if kind == "recipe" else parse_fragment(source)
+        try:
+            found = parse(source) if kind == "recipe" else parse_fragment(source)
+        except RecipeError:
+            if is_private(path, self._home):
+                raise private(path) from None
+            raise
         if self._memo is not None:
             from grammar.encode import dump
 
@@ -145,6 +154,15 @@ def read_fragment(path: str) -> bytes:
         f"INCLUDE: there is no {path}",
         code="include/missing",
         hint=hint or "the path is relative to the directory of the file that includes it",
+    )
+
+
+def private(path: str) -> UsageError:
+    """Return the error that `path` is no recipe, or is not to be read, without a word of its text."""
+    return UsageError(
+        f"{path} is no recipe of this project: it is elsewhere, and not everybody may read it",
+        code="recipe/private",
+        hint="what it says is not shown; if it is meant to be a recipe, copy it, or let others read it",
     )
 
 
@@ -181,6 +199,8 @@ def read_recipe(path: str) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             kind = "a directory" if stat.S_ISDIR(status.st_mode) else "no regular file"
             raise UsageError(f"{path} is {kind}, and so no recipe", code="recipe/unreadable")
+        if is_private_link(path, status.st_mode):
+            raise private(path)
         if status.st_size > MAX_BYTES:
             raise UsageError(f"{path} is too large for a recipe", code="recipe/too-large")
         with open(fd, "rb", closefd=False) as file:

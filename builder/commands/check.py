@@ -148,7 +148,8 @@ class Checker:
     def _fragment(
         self, include: Include, includer: str, escape: str, above: dict[str, str]
     ) -> list[Diagnostic]:
-        from builder.recipes import fragment_path, read_fragment
+        from builder.privatefiles import is_private
+        from builder.recipes import fragment_path, private, read_fragment
         from grammar.diagnostics import Diagnostic
         from grammar.errors import RecipeError
         from grammar.includes import check_arguments, path_of, refuse_cycle
@@ -162,6 +163,9 @@ class Checker:
             span = error.span or include.path.span
             return [Diagnostic(error.code, "error", error.message, span, error.hint)]
         found = self._check(path, data, True, above)
+        if found and is_private(path, os.path.dirname(os.path.abspath(next(iter(above), includer)))):
+            refused = private(path)
+            return [Diagnostic(refused.code, "error", refused.message, include.path.span, refused.hint)]
         try:
             fragment = parse_fragment(decode(path, data))
         except RecipeError:
