@@ -76,6 +76,10 @@ bench: $(VENV)/.bench-packages $(VENV)/.installed ## compare with other builders
 kills: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed ## kill builds at KILLS=200 random instants, and build again after each
 	$(SUDO) $(BIN)/python tests/campaigns/kills.py $(KILLS)
 
+.PHONY: escapes
+escapes: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed ## the escape suite with its bombs of gigabytes and layers of millions of entries
+	$(SUDO) $(BIN)/python tests/campaigns/escapes.py $(ARGS)
+
 .PHONY: properties
 properties: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed ## try the tests that make up their input with much more of it
 	$(SUDO) $(BIN)/pytest -m hypothesis --hypothesis-profile=fuzz $(ARGS)
