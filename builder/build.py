@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from builder.direct import looked_at
 from builder.errors import HostError, PlanError
 from builder.events import BuildFinished, BuildStarted, Emit, Notice
-from builder.limits import Limits
+from builder.limits import UNLIMITED, Limits
 from builder.parallel import Cancellation, Stages, in_turn
 from builder.plan import PlanOptions, near_stage, plan, settle
 from builder.platformplans import Node, PlatformPlan, joined
@@ -71,7 +71,7 @@ class Settings:
     ssh: tuple[SshSource, ...] = ()
     lock: Mode = "used"
     packages_anew: bool = False
-    limits: Limits = Limits()
+    limits: Limits = UNLIMITED
     platforms: tuple[Platform, ...] = ()
 
     @property

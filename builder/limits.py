@@ -34,6 +34,9 @@ class Limits:
     timeout: float | None = None
 
 
+UNLIMITED = Limits()
+
+
 def add_options(parser: argparse.ArgumentParser, *, of: str, timeout: str) -> None:
     """Add the options, which docker and podman spell so. `of` is what is limited, `timeout` what is told of
     the last one.

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from builder.events import Emit
-from builder.limits import Limits
+from builder.limits import UNLIMITED, Limits
 from builder.steps import PackagesStep
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ class Surroundings:
     cancellation: Cancellation
     reading: AbstractContextManager[object]
     """Entered while sources are looked at: by one stage at a time."""
-    limits: Limits = Limits()
+    limits: Limits = UNLIMITED
     inspection: Inspection | None = None
 
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
     from cache.blobs import StoredBlob
     from cache.cachemounts_usage import CacheMount
-    from cache.repositories import GitRepository
     from cache.layers import Layer, LayerStore
+    from cache.repositories import GitRepository
     from cache.store import Store
 
 

@@ -32,7 +32,13 @@ VALUES = {
     "readwrite": "true",
     "required": "true",
 }
-VALUE = {"--mount": "type=cache,target=/x", "--network": "none", "--security": "sandbox", "--retries": "1", "--timeout": "5m"}
+VALUE = {
+    "--mount": "type=cache,target=/x",
+    "--network": "none",
+    "--security": "sandbox",
+    "--retries": "1",
+    "--timeout": "5m",
+}
 SWITCHES = ("--link", "--parents", "--keep-git-dir", "--unpack")
 REST = {
     "FROM": "mmdebstrap://x",

@@ -146,7 +146,8 @@ class _Maker:
             mounts = [
                 f"--mount={mount}" for mount in self.draw(st.lists(st.sampled_from(MOUNTS), max_size=2))
             ]
-            return [*self.flags(["--network=none", "--security=sandbox", RUN_TIMEOUT]), *mounts, *self.script()]
+            flags = self.flags(["--network=none", "--security=sandbox", RUN_TIMEOUT])
+            return [*flags, *mounts, *self.script()]
         if keyword in ("COPY", "ADD"):
             return self.files(["--from=a", "--from=b.c/d:1"] if keyword == "COPY" else ADD_FLAGS)
         if keyword in ("ENV", "LABEL") and self.chance(4):
@@ -168,7 +169,8 @@ class _Maker:
             trigger = self.one(KEYWORDS[:15])
             return [trigger, *(word for word in self.rest(trigger) if word != RUN_TIMEOUT)]
         if keyword == "TEST":
-            return [*self.flags(["--name=x", "--timeout=1m30s"]), *(self.script() if self.chance() else ["--testinfra=t/$A.py"])]
+            what = self.script() if self.chance() else ["--testinfra=t/$A.py"]
+            return [*self.flags(["--name=x", "--timeout=1m30s"]), *what]
         fixed = {
             "EXPOSE": ["80", "1-3/UDP", "$A", "${b}/tcp 8080"],
             "VOLUME": ['["/a", "/b c"]', "/a", "/a $b"],
