@@ -74,6 +74,7 @@ def _harmless(case: Case, place: Place, done: Done) -> str:
     assert SECRET not in text, f"a secret of the host's was shown:\n{text}"
     assert "ESCAPED:" not in text, text
     assert "Traceback" not in text and "internal error" not in text.lower(), text
+    assert "[host/sandbox]" not in text and "[host/os]" not in text, text
     assert done.code in (0, 1, 2, 3, 4, 125), f"exit code {done.code}:\n{text}"
     assert not done.left, f"processes were left: {done.left}"
     assert not place.left(), f"left in tmp/: {place.left()}"
