@@ -13,10 +13,11 @@ import os
 import select
 import signal
 import socket
+import stat
 import struct
 from typing import TYPE_CHECKING, NoReturn
 
-from builder import hostroot, linux, mounts, network, process, reports, rootfs, wire
+from builder import hostroot, linux, mountpoints, mounts, network, process, reports, rootfs, wire
 from builder.supervision import Supervision
 from builder.supervision import supervision as supervise
 
@@ -30,6 +31,8 @@ _TIOCSPTLCK = 0x40045431
 _TIOCGPTN = 0x80045430
 _TIOCGPTPEER = 0x5441
 _LAST_FD = 0xFFFFFFFF
+_NULL = os.makedev(1, 3)
+_PTMX = os.makedev(5, 2)
 
 
 def run(
@@ -124,22 +127,46 @@ def streams(
 
 def _open(fd: int | None) -> int:
     """/dev/null is the sandbox's own: through an fd of the host's, a command could change its mode there."""
-    return os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC) if fd is None else fd
+    return _open_device("/dev/null", _NULL, os.O_RDWR) if fd is None else fd
+
+
+def _open_device(path: str, number: int, flags: int) -> int:
+    """Open a device of the sandbox's own. Raises StepFailed where a mount of the command's covers it.
+
+    What stands there then may be a link to /proc/self/mem: opened here, that is the memory of this process,
+    which has every capability, and the command would have it as its standard input.
+    """
+    try:
+        fd = linux.openat2(linux.AT_FDCWD, path, flags | os.O_NOCTTY, linux.RESOLVE_NO_SYMLINKS)
+    except OSError:
+        raise mountpoints.failure(os.path.dirname(path), f"the step's own {path} is out of reach") from None
+    status = os.fstat(fd)
+    if not stat.S_ISCHR(status.st_mode) or status.st_rdev != number:
+        os.close(fd)
+        raise mountpoints.failure(os.path.dirname(path), f"{path} is another file then")
+    return fd
 
 
 def _terminal(control: socket.socket, console: bool) -> int:
     """Make a pseudo-terminal in the sandbox's own devpts, so that it has a name there; pass its master to
     the builder.
     """
-    master = os.open("/dev/ptmx", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    master = _open_device("/dev/pts/ptmx", _PTMX, os.O_RDWR)
     fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
     slave = int(fcntl.ioctl(master, _TIOCGPTPEER, os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC))
     if console:
         (number,) = struct.unpack("i", fcntl.ioctl(master, _TIOCGPTN, struct.pack("i", 0)))
-        mounts.attach(mounts.clone(linux.AT_FDCWD, f"/dev/pts/{number}"), os.open("/dev/console", os.O_PATH))
+        mounts.attach(mounts.clone(linux.AT_FDCWD, f"/dev/pts/{number}"), _console())
     reports.send(control, (reports.TERMINAL,), master)
     os.close(master)
     return slave
+
+
+def _console() -> int:
+    try:
+        return linux.openat2(linux.AT_FDCWD, "/dev/console", os.O_PATH, linux.RESOLVE_NO_SYMLINKS)
+    except OSError:
+        raise mountpoints.failure("/dev", "the step's own /dev/console is out of reach") from None
 
 
 def start(

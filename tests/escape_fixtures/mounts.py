@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from tests.escape_fixtures.case import Case, Group
 from tests.escape_fixtures.place import Place
 
@@ -32,17 +34,45 @@ MOUNTS = Group(
     (
         Case(
             "mount-over-kernel",
-            "a tmpfs, a cache or the context over /proc, /sys, /dev, /proc/sys, /dev/null",
+            "a tmpfs, a cache or the context over /proc, /sys, /proc/sys, /dev/pts",
             "it covers them for that step; the host's are not touched",
             _run(
                 *(
                     f"RUN --mount={kind},target={target} true"
                     for kind in ("type=tmpfs", "type=cache", "type=bind")
-                    for target in ("/proc/sys", "/dev")
+                    for target in ("/proc/sys", "/dev/pts")
                 ),
                 *(f"RUN --mount=type=tmpfs,target={target} true" for target in ("/proc", "/sys")),
             ),
             code=None,
+        ),
+        Case(
+            "mount-over-null",
+            "the context over /dev, where `null` is a link to /proc/self/mem, /proc/1/mem, /proc/self/root: "
+            "what the "
+            "init of the step, which has every right, opens as standard input",
+            "an error: links are not followed there, and nothing but the device is taken",
+            _run(
+                *(
+                    f"RUN --mount=type=bind,source={name},target=/dev ls -l /proc/self/fd; "
+                    "case $(readlink /proc/self/fd/0) in /dev/null) ;; *) echo ESCA''PED: $(readlink "
+                    "/proc/self/fd/0);; esac"
+                    for name in ("memory", "init", "root", "file", "fifo", "console")
+                ),
+                "RUN --mount=type=tmpfs,target=/dev true",
+                "RUN --mount=type=cache,target=/dev true",
+            ),
+            lambda place: (
+                place.link("memory/null", "/proc/self/mem"),
+                place.link("init/null", "/proc/1/mem"),
+                place.link("root/null", "/proc/self/root"),
+                place.link("console/null", "/proc/self/fd/3"),
+                place.write("file/null", "x", 0o666),
+                os.makedirs(f"{place.context}/fifo"),
+                os.mkfifo(f"{place.context}/fifo/null"),
+                None,
+            )[-1],
+            code="step/mount",
         ),
         Case(
             "mount-on-root",
