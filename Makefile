@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 JAVA_PACKAGES := ca-certificates debian-archive-keyring git gpgv mmdebstrap python3 python3-venv
 # The other tools of the field, which the tests compare with and hand our images to; and shells, compilers, terminals.
 TEST_PACKAGES := $(JAVA_PACKAGES) \
-	buildah busybox-static chromium crun curl docker-registry e2fsprogs fish gcc gpg gpg-agent libc6-dev libcap2-bin oci-image-tool \
+	buildah busybox-static chromium crun curl docker-registry e2fsprogs fish fuse-overlayfs gcc gpg gpg-agent libc6-dev libcap2-bin oci-image-tool \
 	openssh-client openssl passt podman qemu-user-static runc skopeo tmux uidmap umoci xz-utils zsh zstd
 BENCH_PACKAGES := $(JAVA_PACKAGES) buildah hyperfine runc skopeo umoci
 

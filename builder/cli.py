@@ -226,6 +226,12 @@ def _add_command(commands: argparse._SubParsersAction[Parser], name: str) -> Par
     place.add_argument(
         "--config", metavar="FILE", help="read FILE in place of the pybuild.toml that is found"
     )
+    if name not in _UNPRIVILEGED:
+        place.add_argument(
+            "--snapshotter",
+            choices=("auto", "overlay", "fuse-overlayfs", "copy"),
+            help="what makes root filesystems (default: auto, the first that works)",
+        )
     return sub
 
 

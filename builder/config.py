@@ -67,6 +67,7 @@ class Config:
     locked: bool = False
     host_ca: bool = False
     jobs: int | None = None
+    snapshotter: str | None = None
     network: str | None = None
     add_hosts: tuple[str, ...] = ()
     ulimits: tuple[str, ...] = ()

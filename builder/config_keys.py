@@ -19,6 +19,7 @@ Path = tuple[str, ...]
 
 PROGRESS = ("auto", "tty", "plain", "json", "quiet")
 NETWORKS = ("default", "host", "none")
+SNAPSHOTTERS = ("auto", "overlay", "fuse-overlayfs", "copy")
 COMPRESSIONS = ("gzip", "zstd", "none")
 
 _REGISTRY = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
@@ -152,6 +153,12 @@ KEYS = (
         _BOOL,
         "Whether RUN trusts the certificates that this host trusts, as `--host-ca`.",
         _exactly(bool),
+    ),
+    Key(
+        ("snapshotter",),
+        _choice(SNAPSHOTTERS),
+        "What makes root filesystems, as `--snapshotter`.",
+        _exactly(str, among=SNAPSHOTTERS),
     ),
     Key(
         ("network",),

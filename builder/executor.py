@@ -82,6 +82,8 @@ class ExecRequest:
     memory: bytes, cpus: how many, pids: how many processes and threads; None for no limit of its own.
     join: a pidfd of pid 1 of a sandbox that runs, whose namespaces the command enters: it gets that root, and
     of the above nothing that makes one. `groups`: directories of control groups that it is put in.
+    prepared: a directory that is the root as it is, with all mount points in it, in place of lower and work;
+    upper is where what is written can be found meanwhile (builder/snapshots.py).
     idle: there is no command, but a process that does nothing until it is killed.
     platform: what its programs are for, None for this machine; the executor emulates it, and sets `emulator`
     for that: name, magic and mask of a handler (builder/emulation.py), and the open program.
@@ -119,6 +121,7 @@ class ExecRequest:
     emulator: tuple[str, bytes, bytes, int] | None = None
     join: int | None = None
     groups: tuple[str, ...] = ()
+    prepared: str | None = None
     idle: bool = False
 
 

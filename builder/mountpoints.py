@@ -41,6 +41,19 @@ def target_path(workdir: str, target: str) -> str:
     return path
 
 
+def wanted(targets: Iterable[Point]) -> list[Point]:
+    """Return what a root needs to be there: for the file systems that each has, and for mounts on `targets`,
+    one after the other. What is within another mount is made there.
+    """
+    points = [(path, True) for path in DIRECTORIES] + [(path, False) for path in FILES]
+    above = [path + "/" for path in DIRECTORIES]
+    for path, is_directory in targets:
+        if not path.startswith(tuple(above)):
+            points.append((path, is_directory))
+        above.append(path + "/")
+    return points
+
+
 def make(base: str, points: Iterable[Point]) -> None:
     """Make the mount points and their parents in the directory `base`, which is ours alone."""
     for path, is_directory in points:

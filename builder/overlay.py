@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 
@@ -36,7 +37,13 @@ def detached(overlay: Overlay) -> int:
     No process sees it in a mount table, and it is unmounted when the last copy of the fd is closed. It takes
     up to 999 lowers, of which the kernel stacks 500 and the rest is an overlay of its own. Needs root. Raises
     HostError.
-    """
-    from builder import mounts
 
+    Where the kernel has no overlays (builder/snapshots.py), one without an upper is a directory that is made
+    for this process.
+    """
+    from builder import mounts, snapshots
+
+    other = snapshots.other_than_overlay()
+    if other is not None and overlay.upper is None:
+        return os.open(other.view(overlay), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     return mounts.overlay(overlay.lower, overlay.upper, overlay.work)

@@ -191,15 +191,11 @@ def _unusable(mount: Mount, error: OSError) -> HostError:
 
 def _mount_root(request: ExecRequest, made: Sequence[int]) -> int:
     """Mount the overlay such that every mount point exists in it. Return its fd."""
-    points = [(path, True) for path in mountpoints.DIRECTORIES] + [
-        (path, False) for path in mountpoints.FILES
-    ]
-    above = [path + "/" for path in mountpoints.DIRECTORIES]
-    for mount, fd in zip(request.mounts, made, strict=True):
-        path = mountpoints.target_path(request.workdir, mount.target)
-        if not path.startswith(tuple(above)):  # else it is made in the mount that it is in
-            points.append((path, stat.S_ISDIR(os.fstat(fd).st_mode)))
-        above.append(path + "/")
+    if request.prepared is not None:
+        return _attach(mounts.clone(linux.AT_FDCWD, request.prepared), _attributes(request))
+    targets = [mountpoints.target_path(request.workdir, mount.target) for mount in request.mounts]
+    are_directories = [stat.S_ISDIR(os.fstat(fd).st_mode) for fd in made]
+    points = mountpoints.wanted(zip(targets, are_directories, strict=True))
     mountpoints.make("lower", points)
     lowers = (*request.lower, _BASE + "/lower")
     root = _attach_root(request, lowers)
@@ -216,10 +212,20 @@ def _mount_root(request: ExecRequest, made: Sequence[int]) -> int:
 
 
 def _attach_root(request: ExecRequest, lowers: Sequence[str]) -> int:
-    # Without nodev, a node of the host's disk that the image brings, or that the command makes, could be
-    # opened.
+    return _attach(mounts.overlay(lowers, request.upper, request.work, _attributes(request)))
+
+
+def _attributes(request: ExecRequest) -> int:
+    """Without nodev, a node of the host's disk that the image brings, or that the command makes, could be
+    opened.
+    """
     attributes = 0 if request.privileged else linux.MOUNT_ATTR_NODEV
-    root = mounts.overlay(lowers, request.upper, request.work, attributes)
+    return attributes | (linux.MOUNT_ATTR_RDONLY if request.upper is None else 0)
+
+
+def _attach(root: int, attributes: int = 0) -> int:
+    if attributes:
+        mounts.restrict(root, attributes)
     mounts.attach(os.dup(root), os.open("root", os.O_PATH | os.O_CLOEXEC))
     return root
 

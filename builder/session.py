@@ -46,13 +46,16 @@ if TYPE_CHECKING:
 class Session:
     """Closes what it opened, whatever happens."""
 
-    def __init__(self, config: Config, root: str) -> None:
+    def __init__(self, config: Config, root: str, snapshotter: str | None = None) -> None:
+        from builder import snapshots
         from cache.store import Store
 
         self.config = config
         if not os.path.exists(os.path.join(root, "format")):
             userns.require()  # what this process cannot become says how a new store is to be
         self.store: Store = Store.open(root, warn=_warn)
+        choice = cast("snapshots.Driver", snapshotter or config.snapshotter or "auto")
+        self.snapshots = snapshots.use(choice, self.store.scratch)
         self.epoch = Epoch(None)
         self._executor: Executor | None = None
         self._resolver: BaseResolver | None = None
@@ -76,6 +79,7 @@ class Session:
                 self._remotes.close()
             if self._executor is not None:
                 self._executor.close()
+            self.snapshots.close()
         finally:
             self._fetched.close()
             self.store.close()
@@ -85,7 +89,12 @@ class Session:
         if self._executor is None:
             from builder.sandbox import Sandbox
 
-            self._executor = Sandbox()
+            if self.snapshots.driver == "overlay":
+                self._executor = Sandbox()
+            else:
+                from builder.snapshotexecutor import SnapshotExecutor
+
+                self._executor = SnapshotExecutor(Sandbox(), self.snapshots)
         return self._executor
 
     def display(self, mode: str | None, *, explain: bool = False) -> Display:
@@ -359,7 +368,7 @@ def open_session(args: argparse.Namespace) -> Session:
     from builder.config import load
 
     config = load(args.config)
-    return Session(config, store_root(args.root, config.root))
+    return Session(config, store_root(args.root, config.root), getattr(args, "snapshotter", None))
 
 
 def store_root(given: str | None, configured: str | None = None) -> str:

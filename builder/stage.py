@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from builder.executor import ExecRequest, Output
+    from builder.snapshotroots import Root
     from builder.sources import Sources
     from cache.oci.digest import ChainID, DiffID
     from cache.oci.spec import ImageConfig
@@ -407,15 +408,25 @@ class _MountedRoot:
         self._lower = lower
         self._staging = staging
         self._fd = -1
+        self._root: Root | None = None
 
     def __enter__(self) -> int:
+        from builder import snapshots
         from builder.overlay import Overlay, detached
 
-        if not self._lower:
-            self._fd = os.open(self._staging.upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        overlay = Overlay(self._lower, self._staging.upper, self._staging.work)
+        other = snapshots.other_than_overlay() if self._lower else None
+        if not self._lower or other is not None:
+            self._root = other.open(overlay) if other is not None else None
+            path = self._staging.upper if self._root is None else self._root.path
+            self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         else:
-            self._fd = detached(Overlay(self._lower, self._staging.upper, self._staging.work))
+            self._fd = detached(overlay)
         return self._fd
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         os.close(self._fd)
+        if self._root is not None:
+            from builder import snapshots
+
+            snapshots.close([self._root], keep=kind is None)

@@ -50,8 +50,8 @@ def run(args: argparse.Namespace) -> int:
     with (
         open_session(args) as outer,
         outer.store.stage() as staging,
-        Session(outer.config, staging.path + "/first") as first,
-        Session(outer.config, staging.path + "/second") as second,
+        Session(outer.config, staging.path + "/first", args.snapshotter) as first,
+        Session(outer.config, staging.path + "/second", args.snapshotter) as second,
         outer.display(args.progress or outer.config.progress) as display,
     ):
         try:

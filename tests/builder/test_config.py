@@ -24,6 +24,7 @@ pull = true
 locked = true
 jobs = 3
 host-ca = true
+snapshotter = "copy"
 network = "none"
 add-hosts = ["mirror:10.0.0.7"]
 ulimits = ["nofile=100:200", "nproc=50"]
@@ -87,6 +88,7 @@ def test_every_key_reaches_the_configuration(tmp_path: Path) -> None:
         locked=True,
         jobs=3,
         host_ca=True,
+        snapshotter="copy",
         network="none",
         add_hosts=("mirror:10.0.0.7",),
         ulimits=("nofile=100:200", "nproc=50"),

@@ -15,7 +15,7 @@ from builder.cli import COMMANDS, parser
 from tests.command_fixtures.pybuild import ARGV, ROOT, Pybuild
 
 PAGE = os.path.join(ROOT, "docs", "commands.md")
-EVERYWHERE = {"help", "root", "config"}
+EVERYWHERE = {"help", "root", "config", "snapshotter"}
 
 
 def page() -> str:

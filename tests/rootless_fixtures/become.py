@@ -17,7 +17,9 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 
 def main(order: dict[str, Any], argv: list[str]) -> None:
-    """`order`: uid, gid, home (a directory), files (path -> what is mounted over it), cwd, hidden."""
+    """`order`: name, uid, gid, home (a directory), files (path -> what is mounted over it), environment,
+    fuse (whether there is /dev/fuse).
+    """
     import ctypes
 
     libc = ctypes.CDLL(None, use_errno=True)
@@ -39,14 +41,25 @@ def main(order: dict[str, Any], argv: list[str]) -> None:
     home = f"/home/{order['name']}"
     os.mkdir(home)
     mount(f"/proc/self/fd/{held}", home, "", bind, "")
-    for path in order["hidden"]:
-        mount("/dev/null", path, "", 0x1000, "")
+    _offer_fuse(mount, order["fuse"])
     os.close(held)
     os.chdir(home)
     os.setgroups([])
     os.setresgid(*[order["gid"]] * 3)
     os.setresuid(*[order["uid"]] * 3)
     os.execvpe(argv[0], argv, order["environment"])
+
+
+def _offer_fuse(mount: Any, wanted: bool) -> None:
+    """Let everybody have /dev/fuse, as on a host with udev, or nobody."""
+    if not wanted:
+        if os.path.exists("/dev/fuse"):
+            mount("/dev/null", "/dev/fuse", "", 0x1000, "")
+        return
+    place = tempfile.mkdtemp(dir="/home")
+    os.mknod(f"{place}/fuse", stat.S_IFCHR, os.makedev(10, 229))
+    os.chmod(f"{place}/fuse", 0o666)
+    mount(f"{place}/fuse", "/dev/fuse", "", 0x1000, "")
 
 
 def _open_the_way(mount: Any, bind: int) -> None:

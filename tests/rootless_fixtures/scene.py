@@ -32,8 +32,9 @@ ADD archive.txt /archive.txt
 COPY --chown=app:app --chmod=640 file /etc/file
 COPY --chown=4000:4001 tree/ /tree/
 WORKDIR /srv/app
-RUN mkdir a b c; echo 1 > a/one; echo 2 > a/two; ln a/one a/hard; ln -s one a/soft; mkfifo a/fifo; touch c/x
-RUN chown 1000:1001 a/one; chown -h 1000:1001 a/soft; chgrp 100 b; chown 1000 a/fifo; cp /bin/busybox a/tool
+RUN mkdir a b c; echo 1 > a/one; echo 2 > a/two; ln a/one a/hard; ln -s one a/soft; mkfifo c/f; chown 5 c/f
+RUN chown 1000:1001 a/one
+RUN chown -h 1000:1001 a/soft; chgrp 100 b; cp /bin/busybox a/tool
 RUN chmod 4755 a/tool; chmod 2750 b; chmod 1777 c; chown 1000:1001 /tree; chmod u+s,g+s a/two
 RUN cp /bin/busybox a/ping; setcap cap_net_raw,cap_net_bind_service+ep a/ping; getcap a/ping
 RUN rm a/two; rm -r c; mv a/one a/moved
@@ -47,7 +48,7 @@ RUN touch /tmp/mine; mkdir /tmp/dir; ln -s mine /tmp/link; stat -c %u:%g /tmp/mi
 USER 2000:2001
 RUN --network=none touch /tmp/theirs
 USER root
-RUN --mount=type=cache,target=/cache touch /cache/kept && test ! -e /srv/app/c/x
+RUN --mount=type=cache,target=/cache touch /cache/kept && test ! -e /srv/app/c/f
 RUN --mount=type=bind,from=other,source=/made,target=/mnt cp -p /mnt/file /mounted
 RUN --mount=type=tmpfs,target=/scratch echo x > /scratch/x; rm /tmp/dir -r
 TEST test -u /srv/app/a/tool && test -g /owned/setgid && test ! -e /srv/app/a/two
@@ -56,6 +57,9 @@ TEST getcap /srv/app/a/ping | grep -q cap_net_raw
 CMD ["sh"]
 """
 """Everything that an upperdir can hold, in many layers."""
+
+UNLINKED = APP.replace("RUN chown 1000:1001 a/one\n", "").replace("; mv a/one a/moved", "")
+"""As APP, but nothing is done to one of two names of a file in a layer below."""
 
 
 def write(directory: str) -> None:

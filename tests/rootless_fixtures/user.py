@@ -29,7 +29,7 @@ class User(Pybuild):
         super().__init__("", os.path.join(self.home, "work"))
         self.store = os.path.join(self.home, ".local/share/pybuild")
         self._accounts = os.path.join(directory, "accounts")
-        self.hidden: tuple[str, ...] = ()
+        self.fuse = False
         for path in (self.home, self.cwd, os.path.join(self.home, "tmp"), self._accounts):
             os.makedirs(path)
             os.chmod(path, 0o755)
@@ -58,7 +58,7 @@ class User(Pybuild):
         files = {f"/etc/{name}": os.path.join(self._accounts, name) for name in os.listdir(self._accounts)}
         order = {
             "name": NAME, "uid": self.uid, "gid": self.uid, "home": self.home, "files": files,
-            "hidden": self.hidden, "environment": self.environment(**env),
+            "fuse": self.fuse, "environment": self.environment(**env),
         }  # fmt: skip
         return [sys.executable, _BECOME, json.dumps(order), "sh", "-c", 'cd work && exec "$@"', "sh", *argv]
 
