@@ -337,6 +337,17 @@ def test_redirects_end(registry: Registry) -> None:
             client().resolve(Reference.parse(f"{loop.address}/team/app:1"), AMD64)
 
 
+@pytest.mark.parametrize(
+    "location", ["file://", "file:///etc/shadow?", "ftp://127.0.0.1", "unix:///run/docker.sock"]
+)
+def test_a_redirect_leads_to_no_file_of_this_host(registry: Registry, location: str) -> None:
+    with FaultyProxy(registry.port) as lying:
+        lying.faults.append(Fault("redirect", "/manifests/", location=location, times=99))
+        with pytest.raises(RegistryError) as caught:
+            client().resolve(Reference.parse(f"{lying.address}/team/app:1"), AMD64)
+        assert "root:" not in str(caught.value)
+
+
 def test_foreign_layers_are_refused_with_a_reason(registry: Registry, layout: str) -> None:
     manifest = json.loads(images.read_blob(layout, images.manifest_digest(layout)))
     manifest["mediaType"] = MEDIA_TYPE_MANIFEST
