@@ -40,6 +40,8 @@ def try_case(case: Case, arena: Arena, place: Place) -> None:
         )
         _harmless(case, place, done)
         assert (place.snapshot(), _host()) == (outside, host), f"{command}: something outside was changed"
+    if os.path.exists(place.store):  # else set-user-ID files of an image are anybody's on the host
+        assert os.stat(place.store).st_mode & 0o077 == 0, "others get into the store"
     assert not place.leaks(), "a secret of the host's is in the store"
 
 
