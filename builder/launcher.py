@@ -48,7 +48,15 @@ class Launcher:
             raise HostError("running steps needs root", code="host/privileges", hint=PRIVILEGES_HINT)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            return cls(_spawn(theirs.fileno(), joins), ours)
+            try:
+                return cls(_spawn(theirs.fileno(), joins), ours)
+            except OSError as error:
+                ours.close()
+                raise HostError(
+                    f"the launcher of steps cannot be started: {sys.executable}: {error.strerror}",
+                    code="host/sandbox",
+                    hint="the Python that runs pybuild must be one that this user can run",
+                ) from None
 
     def submit(self, control: int, payload: int, fds: Sequence[int], kind: str = "plain") -> None:
         """Have a sandbox made of the request in the memfd `payload`; it reports through `control`. All fds
@@ -144,7 +152,8 @@ def serve(fd: int, *, joins: bool = False) -> NoReturn:
 
     inherited.settle()
     if idmap.confined() and not joins:  # setns(2) goes down to pid namespaces below one's own only
-        _enter_pid_namespace()
+        with suppress(PermissionError):  # what is lacking is said of the step that needs it
+            _enter_pid_namespace()
     if idmap.single():
         # In a step's root there is nothing left to import.
         from builder import supervisor  # noqa: F401

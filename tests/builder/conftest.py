@@ -64,8 +64,9 @@ def pybuild(box_store: str, tmp_path: Path) -> Iterator[Pybuild]:
     (tmp_path / "context").mkdir()
     made = Pybuild(str(tmp_path / "store"), str(tmp_path / "context"))
     yield made
-    if (tmp_path / "store/containers").is_dir():
-        made("rm", "-f", *os.listdir(tmp_path / "store/containers"))
+    left = tmp_path / "store/containers"
+    if left.is_dir() and os.listdir(left):
+        made("rm", "-f", *os.listdir(left))
 
 
 @pytest.fixture

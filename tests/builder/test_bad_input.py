@@ -179,7 +179,7 @@ COMMANDS = [
     (["app.rec", "--build-arg", "=x"], "usage/build-arg"),
     (["app.rec", "--timestamps", "yesterday"], "usage/timestamps"),
     (["app.rec", "-t", "UPPER"], "usage/name"),
-    (["app.rec", "--label", "x"], "usage/pair"),
+    (["app.rec", "--label", "=x"], "usage/pair"),
     (["app.rec", "--output", "type=what"], "usage/output"),
     (["app.rec", "--iidfile", "/no/such/dir/file"], "usage/write"),
 ]

@@ -175,7 +175,7 @@ def test_completion(client: Client, opened: str) -> None:
     ]
     assert items[0]["textEdit"] == {"range": span(5, 12, 12), "newText": "build"}
     items = client.ask("completion", opened, 3, 8)
-    assert [item["label"] for item in items] == ["--mount", "--network", "--security"]
+    assert [item["label"] for item in items] == ["--mount", "--network", "--security", "--timeout"]
     assert items[0]["textEdit"] == {"range": span(3, 4, 8), "newText": "--mount="}
     assert [item["sortText"] for item in items] == sorted(item["sortText"] for item in items)
 
