@@ -223,6 +223,8 @@ def test_without_root_files_belong_to_the_caller_and_devices_are_left_out() -> N
             store.sync()
         subprocess.run(["chown", "-R", "1234:1234", place], check=True)
         os.chmod(setuid, 0o4755)  # chown has taken the bit away
+        with open(place + "/store/format", "w") as file:  # as if that user had made it
+            file.write("pybuild store 1\nuserxattr\n")
         pid = os.fork()
         if pid == 0:
             status = 1
