@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
-from builder.errors import BuildError
+from builder.errors import BuildError, HostError
 
 Status = Literal["ok", "missing", "optional"]
 """ok: it is there; missing: no build can run without it; optional: what needs it says so, all else works."""
@@ -37,7 +35,6 @@ CAPABILITIES = {
 
 LIBRARIES = ("blake3", "isal", "lark", "rich", "tomli", "urllib3", "zstandard")
 
-_LOW_SPACE = 2_000_000_000
 _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 _KEYRINGS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
@@ -54,17 +51,82 @@ class Check:
 
 def examine(store: str) -> Iterator[Check]:
     """Yield a check for each thing that builds into the store at `store` (it need not exist) can need."""
+    from builder import userns
+
     yield _kernel()
-    yield _privileges()
-    yield _namespaces()
+    if userns.is_root():
+        yield _privileges()
+        yield from _as_root(store)
+    else:
+        yield from _in_namespace(store)
     yield _seccomp()
-    yield from _store(store)
     yield _libraries()
     yield from _programs()
     yield _certificates()
+    yield _network()
+    yield from _rootless()
+
+
+def _as_root(store: str) -> Iterator[Check]:
+    """What takes root, of the machine or of a user namespace."""
+    from builder.hoststore import examine_store
+
+    yield _namespaces()
+    yield from examine_store(store)
     yield _cgroups()
     yield _foreign()
-    yield from _rootless()
+
+
+def _in_namespace(store: str) -> Iterator[Check]:
+    """Become root as a build does, in a child, and look around there."""
+    import json
+    from dataclasses import asdict
+
+    ready, written = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.close(ready)
+            found = json.dumps([asdict(check) for check in _entered(store)]).encode()
+            with open(written, "wb") as pipe:
+                pipe.write(found)
+        finally:
+            os._exit(0)
+    os.close(written)
+    with open(ready, "rb") as pipe:
+        found = pipe.read()
+    os.waitpid(child, 0)
+    if not found:
+        yield Check(
+            "privileges", "missing", "what was tried in a user namespace failed", "run pybuild as root"
+        )
+        return
+    for facts in json.loads(found):
+        yield Check(**facts)
+
+
+def _entered(store: str) -> Iterator[Check]:
+    from builder import userns
+    from builder.reports import PRIVILEGES_HINT
+
+    uid = os.geteuid()
+    try:
+        userns.enter()
+    except HostError as error:
+        yield Check("privileges", "missing", error.message, error.hint or PRIVILEGES_HINT)
+        return
+    yield Check("privileges", "ok", userns.describe(uid))
+    yield from _as_root(store)
+
+
+def _network() -> Check:
+    from shutil import which
+
+    path = which("pasta")
+    if path is None:
+        detail = "the host's; a private one (--network=private) takes pasta"
+        return Check("network", "optional", detail, "apt-get install passt")
+    return Check("network", "ok", f"the host's; a private one (--network=private) through {path}")
 
 
 def _kernel() -> Check:
@@ -89,9 +151,7 @@ def _kernel() -> Check:
 def _privileges() -> Check:
     from builder import linux
 
-    remedy = "run pybuild as root, with sudo, or in a container with --cap-add of what is missing"
-    if os.geteuid() != 0:
-        return Check("privileges", "missing", f"user {os.geteuid()}, not root", remedy)
+    remedy = "in a container, --cap-add of what is missing"
     effective = linux.capget()[0]
     lacking = [f"CAP_{name.upper()}" for name, bit in CAPABILITIES.items() if not effective >> bit & 1]
     if lacking:
@@ -139,106 +199,6 @@ def _seccomp() -> Check:
     if "errno" in actions:
         return Check("seccomp", "ok", "system call filters")
     return Check("seccomp", "missing", "no system call filters", "a kernel with CONFIG_SECCOMP_FILTER")
-
-
-def _store(store: str) -> Iterator[Check]:
-    existing = os.path.abspath(store)
-    while not os.path.isdir(existing):
-        existing = os.path.dirname(existing)
-    kind = _file_system(existing)
-    where = f"{store} on {kind}" + ("" if existing == os.path.abspath(store) else ", not there yet")
-    if not os.access(existing, os.W_OK | os.X_OK):
-        yield Check("store", "missing", f"{where}: not writable", "another --root, or another user")
-        return
-    yield Check("store", "ok", where)
-    yield _space(existing)
-    with _scratch(existing) as scratch:
-        yield _attributes(scratch, kind)
-        yield _overlay(scratch, kind)
-
-
-@contextmanager
-def _scratch(directory: str) -> Iterator[str]:
-    """Lend an empty directory on the file system of `directory`; an existing store has a place for such
-    things.
-    """
-    import shutil
-    import tempfile
-
-    inside = os.path.join(directory, "tmp")
-    scratch = tempfile.mkdtemp(prefix="doctor-", dir=inside if os.path.isdir(inside) else directory)
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _space(directory: str) -> Check:
-    from builder.progress.units import size
-
-    facts = os.statvfs(directory)
-    free = facts.f_bavail * facts.f_frsize
-    inodes = facts.f_favail if facts.f_files else None
-    detail = f"{size(free)} free" + (f", {inodes} inodes" if inodes is not None else "")
-    if free < _LOW_SPACE or (inodes is not None and inodes < 50_000):
-        return Check("space", "optional", detail, "pybuild prune, or a larger file system with --root")
-    return Check("space", "ok", detail)
-
-
-def _attributes(scratch: str, kind: str) -> Check:
-    path = os.path.join(scratch, "attributes")
-    with open(path, "wb"):
-        pass
-    refused = []
-    # VFS_CAP_REVISION_2 with cap_net_raw: what `setcap cap_net_raw+ep` writes.
-    capability = bytes.fromhex("0100000200200000000000000000000000000000")
-    for name, value in (
-        ("user.pybuild", b"1"),
-        ("trusted.pybuild", b"1"),
-        ("security.capability", capability),
-    ):
-        try:
-            os.setxattr(path, name, value)
-        except OSError as error:
-            refused.append(f"{name} ({os.strerror(error.errno or 0)})")
-    if refused:
-        remedy = "a store on ext4, xfs or btrfs (--root)"
-        return Check("attributes", "missing", f"{kind} takes no {', '.join(refused)}", remedy)
-    return Check("attributes", "ok", "extended attributes: user, trusted, file capabilities")
-
-
-def _overlay(scratch: str, kind: str) -> Check:
-    """Mount an overlay nowhere, write and delete in it, and look at its upper directory."""
-    lower, upper, work = (os.path.join(scratch, name) for name in ("lower", "upper", "work"))
-    for path in (lower, upper, work):
-        os.mkdir(path)
-    with open(os.path.join(lower, "below"), "wb"):
-        pass
-    try:
-        _write_through(lower, upper, work)
-        facts = os.lstat(os.path.join(upper, "below"))
-        whole = (
-            os.path.isfile(os.path.join(upper, "new")) and stat.S_ISCHR(facts.st_mode) and facts.st_rdev == 0
-        )
-    except (OSError, BuildError) as error:
-        remedy = "`modprobe overlay`; a store on ext4, xfs or btrfs, not itself on an overlay (--root)"
-        return Check("overlay", "missing", f"{kind} cannot hold an upper directory: {error}", remedy)
-    if not whole:
-        return Check(
-            "overlay", "missing", f"on {kind}, the upper directory lacks what was written", "another --root"
-        )
-    return Check("overlay", "ok", f"mounted without a trace, its upper directory on {kind}")
-
-
-def _write_through(lower: str, upper: str, work: str) -> None:
-    from builder.overlay import Overlay, detached
-
-    mounted = detached(Overlay((lower,), upper, work))
-    try:
-        os.close(os.open("new", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=mounted))
-        os.unlink("below", dir_fd=mounted)
-    finally:
-        os.close(mounted)
 
 
 def _libraries() -> Check:
@@ -307,9 +267,7 @@ def _cgroups() -> Check:
     if not unable:
         return Check("cgroups", "ok", f"{version}: {', '.join(able)} can be had")
     detail = "; ".join([f"{version}: {', '.join(able)} can be had", *unable] if able else [version, *unable])
-    remedy = (
-        "run as root, or where systemd delegates them: systemd-run --user --scope -p Delegate=yes pybuild"
-    )
+    remedy = "where systemd delegates them: systemd-run --user --scope -p Delegate=yes pybuild; or as root"
     return Check("cgroups", "optional", detail, remedy)
 
 
@@ -347,19 +305,7 @@ def _subordinate() -> Check:
     if users and which("newuidmap"):
         return Check("subordinate ids", "ok", f"for {', '.join(users)}")
     remedy = "apt-get install uidmap; usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER"
-    return Check("subordinate ids", "optional", "none; builds without root need them", remedy)
-
-
-def _file_system(path: str) -> str:
-    """Return the type of the file system that `path` is on (proc(5), mountinfo)."""
-    device = os.stat(path).st_dev
-    number = f"{os.major(device)}:{os.minor(device)}"
-    found = "an unknown file system"
-    for line in _text("/proc/self/mountinfo").splitlines():
-        fields = line.split()
-        if fields[2] == number:
-            found = fields[fields.index("-") + 1]
-    return found
+    return Check("subordinate ids", "optional", "none; builds without root do with one id", remedy)
 
 
 def _text(path: str) -> str:

@@ -26,7 +26,8 @@ STARTED, RUNNING, TERMINAL, ERROR, EXIT, NETWORK = range(6)
 _LONGEST = 1 << 16
 
 PRIVILEGES_HINT = (
-    "run pybuild as root; in a container, one that may mount: with CAP_SYS_ADMIN and no filter on mount"
+    "`pybuild doctor` says what is missing; a container must allow user namespaces and mounts: "
+    "--security-opt seccomp=unconfined"
 )
 
 

@@ -8,7 +8,7 @@ code than with the machine's root but for what the kernel keeps from a user name
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from builder.errors import HostError
@@ -17,6 +17,12 @@ from cache import idmap
 Kind = Literal["root", "subordinate", "container", "single"]
 """root: of the machine, or as good as it; subordinate: a user with the ids of /etc/subuid; container: root of
 a container, with the ids that are mapped into it; single: with no other id than its own."""
+
+
+_SET_IDS = 1 << 6 | 1 << 7 | 1 << 31
+"""CAP_SETGID, CAP_SETUID; and CAP_SETFCAP, without which id 0 is mapped for nobody (user_namespaces(7))."""
+
+_FELL_BACK = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +45,19 @@ _uid: int | None = None
 def entered() -> Mapping | None:
     """Return how this process became root of a namespace; None if it did not."""
     return _entered
+
+
+def describe(uid: int) -> str:
+    """Return in words how this process became root of a namespace; `uid` is whose it was."""
+    if _entered is None:
+        return "root"
+    count = sum(count for _, _, count in _entered.uids)
+    if _entered.kind == "subordinate":
+        return f"user {uid}, root of a user namespace with {count - 1} subordinate ids"
+    if _entered.kind == "container":
+        return f"root of a container that may not mount, but in a user namespace of its own: with {count} ids"
+    why = f" ({_entered.why_single})" if _entered.why_single else ""
+    return f"user {uid}, root of a user namespace with that id alone{why}: owners are recorded"
 
 
 def real_uid() -> int:
@@ -76,30 +95,32 @@ def enter() -> None:
     global _entered, _uid
     if is_root():
         return
-    uid = os.geteuid()
+    uid, gid = os.geteuid(), os.getegid()
     from builder import linux
+    from builder.usernsrefusal import refused, unmapped
 
-    mapping = find_mapping()
+    mapping, capable = find_mapping(), idmap.capabilities()
     ready, written = os.pipe()
     mapper = _fork_mapper(mapping, ready, written)
     os.close(ready)
     try:
         linux.unshare(linux.CLONE_NEWUSER | linux.CLONE_NEWNS)
     except OSError as error:
-        raise _refused(error) from None
+        raise refused(error) from None
     finally:
         # The mapper goes on when this end is closed, or gives up if there is no namespace.
         os.close(written)
         status = os.waitstatus_to_exitcode(os.waitpid(mapper, 0)[1])
-    if status:
-        raise HostError(
-            "the ids of this user cannot be mapped into a user namespace",
-            code="host/user-namespace",
-            hint="`pybuild doctor` says what is missing",
-        )
+    if status == _FELL_BACK:
+        mapping = replace(_own(uid, gid), why_single="newuidmap failed")
+    elif status:
+        raise unmapped(uid, capable)
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
-    linux.mount("", "/", "", linux.MS_REC | linux.MS_PRIVATE)
+    try:
+        linux.mount("", "/", "", linux.MS_REC | linux.MS_PRIVATE)
+    except OSError as error:  # a namespace whose root may do nothing: AppArmor
+        raise refused(error) from None
     idmap.forget()
     _entered, _uid = mapping, uid
 
@@ -132,10 +153,12 @@ def join(pidfd: int) -> None:
 def find_mapping() -> Mapping:
     """Return the ids that a namespace of this user can have."""
     uid, gid = os.geteuid(), os.getegid()
-    if uid == 0 and idmap.capabilities() & (1 << 6 | 1 << 7) == (1 << 6 | 1 << 7):
+    if uid == 0 and idmap.capabilities() & _SET_IDS == _SET_IDS:
         # Root of a container that may set ids: as many as it has itself.
         return Mapping("container", _all("uid"), _all("gid"))
-    own = Mapping("single", ((0, uid, 1),), ((0, gid, 1),))
+    own = _own(uid, gid)
+    if idmap.status("NoNewPrivs") == "1":
+        return _single(own, "no_new_privs is set, with which newuidmap can do nothing")
     from shutil import which
 
     lacking = [name for name in ("newuidmap", "newgidmap") if which(name) is None]
@@ -168,6 +191,10 @@ def subordinate(path: str, uid: int) -> list[tuple[int, int]]:
         if len(fields) == 3 and fields[0] in names and fields[1].isdecimal() and fields[2].isdecimal():
             found.append((int(fields[1]), int(fields[2])))
     return found
+
+
+def _own(uid: int, gid: int) -> Mapping:
+    return Mapping("single", ((0, uid, 1),), ((0, gid, 1),))
 
 
 def _single(own: Mapping, why: str) -> Mapping:
@@ -211,9 +238,15 @@ def _write_maps(mapping: Mapping, target: int) -> int:
 
         for program, lines in (("newuidmap", mapping.uids), ("newgidmap", mapping.gids)):
             words = [str(number) for line in lines for number in line]
-            if code := subprocess.run([program, str(target), *words], check=False).returncode:
-                return code
-        return 0
+            quiet = subprocess.DEVNULL if program == "newuidmap" else None
+            code = subprocess.run([program, str(target), *words], check=False, stderr=quiet).returncode
+            if code:
+                break
+        if not code or program != "newuidmap":
+            return code
+        # It has no privileges: not setuid, on a file system mounted nosuid. One id is better than none.
+        own = _own(mapping.uids[0][1], mapping.gids[0][1])
+        return _write_maps(own, target) or _FELL_BACK
     if mapping.kind == "single":
         # Without it a group could be dropped that denies something (user_namespaces(7), CVE-2014-8989).
         _write(f"/proc/{target}/setgroups", "deny")
@@ -229,18 +262,3 @@ def _write(path: str, text: str) -> None:
         os.write(fd, text.encode())
     finally:
         os.close(fd)
-
-
-def _refused(error: OSError) -> HostError:
-    hint = "`pybuild doctor` says what is missing"
-    try:
-        with open("/proc/sys/user/max_user_namespaces", encoding="ascii") as file:
-            if file.read().strip() == "0":
-                hint = "sysctl -w user.max_user_namespaces=10000"
-    except OSError:
-        pass
-    return HostError(
-        f"building needs root, or a user namespace, and the kernel refuses one: {error.strerror}",
-        code="host/user-namespace",
-        hint=hint,
-    )

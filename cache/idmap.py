@@ -46,15 +46,20 @@ def confined() -> bool:
 
 
 def capabilities() -> int:
-    """Return the mask of effective capabilities (capabilities(7), proc_pid_status(5))."""
+    """Return the mask of effective capabilities (capabilities(7))."""
+    return int(status("CapEff") or "0", 16)
+
+
+def status(name: str) -> str:
+    """Return a line of this process's status (proc_pid_status(5)), "" if there is none."""
     try:
-        with open("/proc/self/status", encoding="ascii", errors="replace") as status:
-            for line in status:
-                if line.startswith("CapEff:"):
-                    return int(line.split()[1], 16)
+        with open("/proc/self/status", encoding="ascii", errors="replace") as lines:
+            for line in lines:
+                if line.startswith(name + ":"):
+                    return line.partition(":")[2].strip()
     except OSError:
         pass
-    return 0
+    return ""
 
 
 def _in_first_namespace() -> bool:

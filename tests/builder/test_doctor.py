@@ -9,12 +9,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from builder.host import CAPABILITIES, LIBRARIES, Check, examine
+from tests.command_fixtures.pybuild import ARGV
+from tests.rootless_fixtures.user import User
 
 NAMES = {
-    "kernel", "privileges", "namespaces", "seccomp", "store", "space", "attributes", "overlay", "libraries",
+    "kernel", "privileges", "namespaces", "seccomp", "store", "space", "attributes", "overlay", "snapshotter",
+    "libraries",
     "mmdebstrap", "gpgv", "git", "debian keys", "certificates", "cgroups", "emulation", "user namespaces",
-    "subordinate ids",
+    "subordinate ids", "network",
 }  # fmt: skip
 
 
@@ -72,15 +77,57 @@ def test_it_leaves_nothing_behind(tmp_path: Path) -> None:
     assert sorted(str(path.relative_to(stores)) for path in stores.rglob("*")) == ["old", "old/tmp"]
 
 
-def test_without_root_it_says_so_and_what_to_do(tmp_path: Path) -> None:
+def test_without_root_and_user_namespaces_it_says_so_and_what_to_do(tmp_path: Path) -> None:
     # Nobody in particular, who can read what root can: the checkout may be anywhere.
     done = doctor("--root", str(tmp_path), "--json", prefix=("unshare", "--user"))
     assert done.returncode == 4, done.stderr
     checks = found(done)
     assert checks["privileges"]["status"] == "missing"
-    assert "not root" in checks["privileges"]["detail"]
-    assert "sudo" in checks["privileges"]["remedy"]
-    assert checks["overlay"]["status"] == "missing"
+    assert "needs root, or a user namespace" in checks["privileges"]["detail"]
+    assert checks["privileges"]["remedy"]
+    assert "overlay" not in checks
+
+
+@pytest.mark.peer("newuidmap")
+@pytest.mark.parametrize("ids", ["subordinate", "single"])
+def test_a_user_is_told_how_builds_will_run(tmp_path: Path, ids: str) -> None:
+    user = User(str(tmp_path), subordinate=ids == "subordinate")
+    done = user.try_("doctor", "--json")
+    assert done.code == 0, done.out
+    checks = {check["name"]: check for check in json.loads(done.out)["checks"]}
+    assert set(checks) == NAMES
+    told = {
+        "subordinate": "with 65536 subordinate ids",
+        "single": "with that id alone (/etc/subuid has nothing for this user)",
+    }
+    assert told[ids] in checks["privileges"]["detail"]
+    assert checks["overlay"]["status"] == checks["snapshotter"]["status"] == "ok"
+    assert user.leftovers() == []
+    assert not os.path.exists(user.store)
+
+
+def test_root_of_a_container_without_the_right_to_mount_has_a_namespace(tmp_path: Path) -> None:
+    drop = ("setpriv", "--bounding-set=-sys_admin", "--inh-caps=-all")
+    done = doctor("--json", "--root", str(tmp_path), prefix=drop)
+    assert done.returncode == 0, done.stdout
+    assert "root of a container that may not mount" in found(done)["privileges"]["detail"]
+
+
+def test_root_without_any_capability_is_told_which_it_takes(tmp_path: Path) -> None:
+    drop = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+    done = doctor("--json", "--root", str(tmp_path), prefix=drop)
+    assert done.returncode == 4
+    assert "CAP_SETFCAP" in found(done)["privileges"]["remedy"]
+
+
+@pytest.mark.peer("newuidmap")
+def test_where_newuidmap_can_gain_nothing_one_id_does(tmp_path: Path) -> None:
+    """As in a pod with allowPrivilegeEscalation: false."""
+    user = User(str(tmp_path), subordinate=True)
+    done = user.shell("setpriv", "--no-new-privs", *ARGV, "doctor", "--json")
+    assert done.code == 0
+    checks = {check["name"]: check for check in json.loads(done.out)["checks"]}
+    assert "no_new_privs is set" in checks["privileges"]["detail"]
 
 
 def test_a_lost_capability_is_named() -> None:
