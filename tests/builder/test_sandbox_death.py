@@ -68,7 +68,7 @@ def test_a_killed_builder_leaves_nothing(
     try:
         assert builder.stdout is not None
         assert builder.stdout.readline() == b"up\n"
-        assert len(processes(word)) >= 3  # the builder, the shell, two sleeps
+        assert eventually(lambda: len(processes(word)) >= 3)  # the builder, the shell, two sleeps
         (launcher,) = children(builder.pid)
         (init,) = children(launcher)
         os.kill({"builder": builder.pid, "launcher": launcher, "init": init}[victim], signal.SIGKILL)
