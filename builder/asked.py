@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from builder.errors import UsageError
 from builder.steps import Asked, ExecStep, PackagesStep, TestStep
@@ -47,8 +47,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options of commands that build."""
     parser.add_argument(
         "--network",
-        choices=("default", "host", "none"),
-        help="the network of RUN and TEST that do not say it themselves: host (default) or none",
+        choices=("default", "host", "none", "private"),
+        help="the network of RUN and TEST that do not say it themselves: host (default), none, or private, "
+        "with a way out through pasta",
     )
     _several(parser, "--add-host", "NAME:ADDRESS", "a line in the /etc/hosts of RUN")
     _several(parser, "--ulimit", "NAME=SOFT[:HARD]", "a limit of RUN, such as nofile=1024")
@@ -67,13 +68,20 @@ def asked(args: argparse.Namespace, config: Config) -> Asked:
     """Return what `args`, or else `config`, ask for. Raises UsageError."""
     size = args.shm_size or config.shm_size
     return Asked(
-        network="none" if (args.network or config.network) == "none" else "host",
+        network=network(args.network or config.network),
         allowed=_entitlements(args.allow),
         extra_hosts=tuple(map(extra_host, (*config.add_hosts, *args.add_host))),
         rlimits=_last_ones(map(ulimit, (*config.ulimits, *args.ulimit))),
         shm_size=shm_size(size) if size else None,
         no_new_privileges=no_new_privileges(args.security_opt, config.no_new_privileges),
     )
+
+
+def network(name: str | None) -> Literal["host", "none", "private"]:
+    """Return the network of a request from that of a step, or as it is asked for; the default is the
+    host's.
+    """
+    return "none" if name == "none" else "private" if name == "private" else "host"
 
 
 def with_asked(request: ExecRequest, step: ExecStep | TestStep | PackagesStep) -> ExecRequest:

@@ -18,7 +18,7 @@ Path = tuple[str, ...]
 """The names that lead to a value: ("registries", "docker.io", "mirrors")."""
 
 PROGRESS = ("auto", "tty", "plain", "json", "quiet")
-NETWORKS = ("default", "host", "none")
+NETWORKS = ("default", "host", "none", "private")
 SNAPSHOTTERS = ("auto", "overlay", "fuse-overlayfs", "copy")
 COMPRESSIONS = ("gzip", "zstd", "none")
 

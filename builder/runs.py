@@ -67,7 +67,7 @@ def run(state: StageState, instruction: ast.Run) -> None:
 
 def _network(given: str | None, asked: Asked) -> str:
     """Return the network of a RUN: what it says itself, else what the command line says, else the host's."""
-    return "none" if given == "none" or (given in (None, "default") and asked.network == "none") else "host"
+    return asked.network if given in (None, "default") else str(given)
 
 
 def test(state: StageState, instruction: ast.Test) -> None:
@@ -84,7 +84,7 @@ def test(state: StageState, instruction: ast.Test) -> None:
             argv=argv_of(state, command) if command else (),
             script=script_of(command) if command else None,
             suite=suite,
-            network="none" if state.asked.network == "none" else "",
+            network="" if state.asked.network == "host" else state.asked.network,
             extra_hosts=state.asked.extra_hosts,
             rlimits=state.asked.rlimits,
             shm_size=state.asked.shm_size,

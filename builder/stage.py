@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from builder.asked import with_asked
+from builder.asked import network, with_asked
 from builder.chmod import parse_chmod
 from builder.errors import BuildError, StepFailed
 from builder.events import StageFinished, StageStarted, StepFinished, StepOutput, StepStarted
@@ -235,7 +235,7 @@ class StageRun:
             platform=self._stage.image.platform,
             user=step.user,
             workdir=step.workdir,
-            network="none" if step.network == "none" else "host",
+            network=network(step.network),
             privileged=step.security == "insecure",
         )
         request = limited(with_asked(request, step), self._around.limits, step.timeout)
@@ -273,7 +273,7 @@ class StageRun:
             work=staging.work,
             env=self._with_epoch((*step.proxies, *step.env)),
             platform=self._stage.image.platform,
-            network="none" if step.network == "none" else "host",
+            network=network(step.network),
         )
         request = limited(with_asked(request, step), around.limits)
         if around.host_ca:
@@ -320,7 +320,7 @@ class StageRun:
             platform=self._stage.image.platform,
             user=step.config.user,
             workdir=step.config.working_dir or "/",
-            network="none" if step.network else "host",
+            network=network(step.network),
         )
         request = limited(with_asked(request, step), self._around.limits, step.timeout)
         self._execute(request, step.script, line, step.name or step.text)

@@ -103,7 +103,7 @@ def run_suite(
         "env": [split_variable(pair) for pair in step.config.env],
         "user": step.config.user,
         "workdir": step.config.working_dir or "/",
-        "network": "none" if step.network else "host",
+        "network": step.network or "host",
         "hosts": step.extra_hosts,
         "rlimits": step.rlimits,
         "shm_size": step.shm_size,

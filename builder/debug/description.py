@@ -116,7 +116,7 @@ def plain_request(opened: OpenStep) -> ExecRequest:
 
 
 def _request(opened: OpenStep) -> ExecRequest:
-    from builder.asked import with_asked
+    from builder.asked import network, with_asked
     from builder.executor import ExecRequest
 
     step = opened.step
@@ -126,16 +126,16 @@ def _request(opened: OpenStep) -> ExecRequest:
             env=(*step.proxies, *step.env),
             user=step.user,
             workdir=step.workdir,
-            network="none" if step.network == "none" else "host",
+            network=network(step.network),
             privileged=step.security == "insecure",
         )
         return with_asked(request, step)
     if isinstance(step, PackagesStep):
-        network = "none" if step.network == "none" else "host"
-        return with_asked(ExecRequest(argv=(), env=(*step.proxies, *step.env), network=network), step)  # type: ignore[arg-type]
+        way = network(step.network)
+        return with_asked(ExecRequest(argv=(), env=(*step.proxies, *step.env), network=way), step)
     if isinstance(step, TestStep):
         request = _of_config(step.config)
-        request = replace(request, argv=step.argv, network="none" if step.network else "host")
+        request = replace(request, argv=step.argv, network=network(step.network))
         return with_asked(request, step)
     return _of_config(opened.stage.config)
 
@@ -157,6 +157,7 @@ def detached(facts: Mapping[str, Any]) -> ExecRequest:
     """Return the request that `described` was told of, with what mounts there can be without a build: those
     in memory.
     """
+    from builder.asked import network
     from builder.executor import ExecRequest, Mount
     from cache.oci.platform import Platform
 
@@ -172,7 +173,7 @@ def detached(facts: Mapping[str, Any]) -> ExecRequest:
         env=tuple((name, value) for name, value in facts["env"]),
         user=facts["user"],
         workdir=facts["workdir"],
-        network="none" if facts["network"] == "none" else "host",
+        network=network(facts["network"]),
         mounts=tuple(mounts),
         privileged=bool(facts["privileged"]),
         extra_hosts=tuple((name, address) for name, address in facts.get("hosts", ())),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+from pathlib import Path
 
 import pytest
 
 from builder.errors import UsageError
 from builder.publishing import parse_port, shown
-from tests.command_fixtures.pybuild import Pybuild
+from tests.command_fixtures.pybuild import BOX, Pybuild, write_box
+from tests.rootless_fixtures.user import User
 
 pytestmark = pytest.mark.peer("pasta")
 
@@ -89,3 +91,40 @@ def test_what_is_no_port(text: str) -> None:
     with pytest.raises(UsageError) as caught:
         parse_port(text)
     assert caught.value.code == "usage/port"
+
+
+BUILD = """\
+FROM box
+RUN readlink /proc/self/ns/net; ip route | grep ^default; ! nc -w 1 127.0.0.1 {port} && echo shut
+RUN --network=host readlink /proc/self/ns/net
+TEST ip route | grep ^default
+"""
+
+
+def test_the_steps_of_a_build_have_one_each(pybuild: Pybuild) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        pybuild.write("app.rec", BUILD.format(port=server.getsockname()[1]))
+        done = pybuild.try_("build", "app.rec", "--network=private", "--progress=plain")
+    assert done.code == 0, done.err
+    assert " shut" in done.err
+    own = os.readlink("/proc/self/ns/net")
+    assert done.err.count("net:[") == 2
+    assert done.err.count(own) == 1
+
+
+def test_the_cache_is_that_of_the_host_s_network(pybuild: Pybuild) -> None:
+    pybuild.write("app.rec", "FROM box\nRUN echo x > /x\nTEST cat /x\n")
+    pybuild("build", "app.rec")
+    assert "0 steps run" in pybuild.try_("build", "app.rec", "--network=private").err
+
+
+@pytest.mark.peer("newuidmap")
+@pytest.mark.parametrize("ids", ["subordinate", "single"])
+def test_a_build_without_root_has_it_as_well(tmp_path: Path, ids: str) -> None:
+    user = User(str(tmp_path), subordinate=ids == "subordinate")
+    write_box(user.cwd)
+    user.write("app.rec", BOX + BUILD.format(port=1).removeprefix("FROM box\n"))
+    done = user.try_("build", "app.rec", "--network=private", "--progress=plain")
+    assert done.code == 0, done.err
+    assert " shut" in done.err
+    assert user.leftovers() == []

@@ -41,7 +41,12 @@ def main(order: dict[str, Any], argv: list[str]) -> None:
     home = f"/home/{order['name']}"
     os.mkdir(home)
     mount(f"/proc/self/fd/{held}", home, "", bind, "")
-    _offer_fuse(mount, order["fuse"])
+    if os.path.exists("/dev/net/tun"):
+        _offer(mount, "/dev/net/tun", os.makedev(10, 200))
+    if order["fuse"]:
+        _offer(mount, "/dev/fuse", os.makedev(10, 229))
+    elif os.path.exists("/dev/fuse"):
+        mount("/dev/null", "/dev/fuse", "", 0x1000, "")
     os.close(held)
     os.chdir(home)
     os.setgroups([])
@@ -50,16 +55,12 @@ def main(order: dict[str, Any], argv: list[str]) -> None:
     os.execvpe(argv[0], argv, order["environment"])
 
 
-def _offer_fuse(mount: Any, wanted: bool) -> None:
-    """Let everybody have /dev/fuse, as on a host with udev, or nobody."""
-    if not wanted:
-        if os.path.exists("/dev/fuse"):
-            mount("/dev/null", "/dev/fuse", "", 0x1000, "")
-        return
+def _offer(mount: Any, path: str, number: int) -> None:
+    """Let everybody have a device, as on a host with udev."""
     place = tempfile.mkdtemp(dir="/home")
-    os.mknod(f"{place}/fuse", stat.S_IFCHR, os.makedev(10, 229))
-    os.chmod(f"{place}/fuse", 0o666)
-    mount(f"{place}/fuse", "/dev/fuse", "", 0x1000, "")
+    os.mknod(f"{place}/node", stat.S_IFCHR, number)
+    os.chmod(f"{place}/node", 0o666)
+    mount(f"{place}/node", path, "", 0x1000, "")
 
 
 def _open_the_way(mount: Any, bind: int) -> None:
