@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NoReturn
 from builder import hostroot, linux, mountpoints, mounts, network, process, reports, rootfs, wire
 from builder.supervision import Supervision
 from builder.supervision import supervision as supervise
+from cache import idmap
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -108,7 +109,11 @@ def _enter_root(request: ExecRequest, control: socket.socket) -> None:
         network.loopback_up()
     if request.network == "private":
         network.offer(control)
-    linux.sethostname(request.hostname)
+    try:
+        linux.sethostname(request.hostname)
+    except PermissionError:  # a container's filter, that has the call go with a capability outside
+        if not idmap.confined():
+            raise
     linux.join_new_session_keyring()
     os.umask(0o022)
     (hostroot if request.root == "host" else rootfs).build(request, sources)

@@ -86,12 +86,12 @@ def build(request: ExecRequest, sources: Sequence[Source]) -> None:
     process's own.
     """
     has_cgroup2 = os.path.exists("/sys/fs/cgroup/cgroup.controllers")  # v2 alone, not the hybrid of v1 and v2
-    host_sys = _host_sys(request)
+    host_sys = _host_sys()
     _attach_scratch(request)
     made = [_make(number, mount, sources[number]) for number, mount in enumerate(request.mounts)]
     root = _mount_root(request, made)
     _mount_proc(root, request.privileged)
-    _mount_sys(root, request.privileged, has_cgroup2, host_sys)
+    _mount_sys(root, request, has_cgroup2, host_sys)
     if not request.privileged:
         _mask(root)
     devices.attach(root, "dev", "nodes", shm_size=request.shm_size, privileged=request.privileged)
@@ -234,7 +234,7 @@ def _attach(root: int, attributes: int = 0) -> int:
 
 
 def _mount_proc(root: int, privileged: bool) -> None:
-    mounts.attach(mounts.filesystem("proc", (), _STRICT), mountpoints.open_point(root, "/proc", True))
+    mounts.attach(_proc(), mountpoints.open_point(root, "/proc", True))
     if privileged:
         return
     for path in UNWRITABLE:
@@ -247,23 +247,54 @@ def _mount_proc(root: int, privileged: bool) -> None:
         mounts.attach(fd, point)
 
 
-def _host_sys(request: ExecRequest) -> int | None:
-    """Return the host's /sys, where the kernel would not mount a new one: a user namespace may have that of
-    its own network only. To be called before something is attached there.
+def _proc() -> int:
+    """Return a proc of this pid namespace; in a container that masks its own, that one. A user namespace may
+    have none that shows more than what it has already (mount_namespaces(7)).
+
+    It shows the container's processes, too, without a way to them: they have other capabilities, or another
+    namespace. Raises HostError where it does not do.
     """
-    if not idmap.confined() or request.network != "host":
-        return None
-    return mounts.clone(linux.AT_FDCWD, "/sys", recursive=True)
+    try:
+        return mounts.filesystem("proc", (), _STRICT)
+    except PermissionError:
+        if not idmap.confined():
+            raise
+    if idmap.single():  # calls are answered by what /proc says of a process
+        raise HostError(
+            "the container masks its /proc, so that a step with a single id can have none",
+            code="host/privileges",
+            hint="docker: --security-opt systempaths=unconfined; podman: --security-opt unmask=ALL; "
+            "Kubernetes: procMount: Unmasked; or more ids than one",
+        )
+    return mounts.clone(linux.AT_FDCWD, "/proc", recursive=True)
 
 
-def _mount_sys(root: int, privileged: bool, has_cgroup2: bool, host: int | None) -> None:
-    attributes = _STRICT if privileged else _READ_ONLY
+def _host_sys() -> int | None:
+    """Return the host's /sys, where the kernel would not mount a new one: a user namespace may have that of
+    its own network only, and in a container that masks its own none. To be called before something is
+    attached there.
+    """
+    return mounts.clone(linux.AT_FDCWD, "/sys", recursive=True) if idmap.confined() else None
+
+
+def _mount_sys(root: int, request: ExecRequest, has_cgroup2: bool, host: int | None) -> None:
+    attributes = _STRICT if request.privileged else _READ_ONLY
     point = mountpoints.open_point(root, "/sys", True)
-    if host is not None:
+    own: int | None = None
+    if host is None or request.network != "host":
+        try:
+            own = mounts.filesystem("sysfs", (), attributes)
+        except PermissionError:
+            if host is None:
+                raise
+    if own is None:
+        assert host is not None
         mounts.restrict(host, attributes, recursive=True)
         mounts.attach(host, point)
         return
-    mounts.attach(mounts.filesystem("sysfs", (), attributes), point)
+    if host is not None:
+        os.close(host)
+    mounts.attach(own, point)
     if has_cgroup2:
         mounts.attach(mounts.filesystem("cgroup2", (), attributes), mounts.open_in(root, "sys/fs/cgroup"))
 

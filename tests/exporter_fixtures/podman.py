@@ -30,7 +30,7 @@ class Podman:
         for name, text in configuration.items():
             with open(f"{directory}/{name}", "w", encoding="utf-8") as file:
                 file.write(text)
-        self._environment = {
+        self.environment = {
             **os.environ,
             "CONTAINERS_CONF": f"{directory}/containers.conf",
             "CONTAINERS_STORAGE_CONF": f"{directory}/storage.conf",
@@ -40,7 +40,7 @@ class Podman:
         """Run podman, which must succeed, and return what it wrote to its standard output."""
         done = subprocess.run(
             ["podman", *arguments],
-            env=self._environment,
+            env=self.environment,
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
