@@ -80,6 +80,10 @@ kills: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed ## kill bui
 escapes: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed ## the escape suite with its bombs of gigabytes and layers of millions of entries
 	$(SUDO) $(BIN)/python tests/campaigns/escapes.py $(ARGS)
 
+.PHONY: rootless
+rootless: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed ## build all recipes as root, with subordinate ids and with a single id, and compare
+	$(SUDO) $(BIN)/python tests/campaigns/rootless.py $(ARGS)
+
 .PHONY: properties
 properties: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed ## try the tests that make up their input with much more of it
 	$(SUDO) $(BIN)/pytest -m hypothesis --hypothesis-profile=fuzz $(ARGS)

@@ -17,6 +17,7 @@ from builder.errors import BaseError, HostError
 from builder.events import TransferFinished, TransferStarted
 from builder.executor import ExecRequest, Mount
 from builder.version import VERSION
+from cache import idmap
 from cache.changeset import measure
 from cache.oci.spec import ContainerConfig, History, ImageConfig
 
@@ -36,6 +37,9 @@ _TARGET = "/mnt"
 
 _KEYS = "/tmp/keyrings"
 """Where a keyring is that was given: for the same reason."""
+
+_HOST_DEVICES = ("--skip=chroot/mount/dev", '--extract-hook=[ ! -d "$1/dev" ] || mount --rbind /dev "$1/dev"')
+"""mmdebstrap mounts a devpts that is group tty's, whom a user namespace with a single id does not have."""
 
 _LAST_LINES = 20
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTPS_PROXY", "NO_PROXY", "all_proxy", "ALL_PROXY")
@@ -147,6 +151,7 @@ class Bootstrap:
             *include,
             "--skip=cleanup/apt/lists",  # they say what was read; `clean` removes them
             "--skip=check/qemu",  # it asks arch-test, and the executor has seen to that
+            *(_HOST_DEVICES if idmap.single() else ()),
             wish.suite,
             _TARGET,
             *(_line(release, path, *more) for release in releases),

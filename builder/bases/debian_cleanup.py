@@ -58,6 +58,7 @@ def clean(root: str) -> None:
     """Clean the root filesystem `root`, of Debian's packages. No link in it is followed."""
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
+        _in_parent(fd, "dev", _make_directory)  # mmdebstrap makes it where it may make nodes in it
         for path in _EMPTIED:
             _empty_directory(fd, path)
         for path in _ABSENT:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,8 +17,10 @@ from builder.events import Event, TransferStarted
 from builder.sandbox import Sandbox
 from cache.oci.platform import Platform
 from cache.store import Store
+from tests.command_fixtures.pybuild import Pybuild
 from tests.registry_fixtures.debian import SUITE, DebianRepository
 from tests.registry_fixtures.images import unfinished
+from tests.rootless_fixtures.user import User
 
 pytestmark = pytest.mark.peer("mmdebstrap", "gpgv", "gpg", "dpkg-deb")
 
@@ -265,6 +269,22 @@ def test_a_mirror_that_is_down_is_said(maker: Maker, repository: DebianRepositor
     error = _failure(maker)
     assert error.code == "base/unreachable"
     assert mirror in error.message
+
+
+@pytest.mark.peer("newuidmap")
+@pytest.mark.parametrize("ids", ["subordinate", "single"])
+def test_a_user_gets_the_base_that_root_gets(tmp_path: Path, repository: DebianRepository, ids: str) -> None:
+    user = User(str(tmp_path / "user"), subordinate=ids == "subordinate")
+    shutil.copy(repository.keyring, user.cwd)
+    text = f"FROM --variant=extract --include=hello --mirror={repository.mirror} "
+    text += f"--keyring={os.path.basename(repository.keyring)} mmdebstrap://{SUITE}\n"
+    root = Pybuild(str(tmp_path / "root"), user.cwd)
+    layers = []
+    for each in (user, root):  # the image says where the keyring was, which is not the same for both
+        each.build(text, "-t", "hello")
+        layers.append([row["DiffID"] for row in each.json("layers", "hello", "--json")])
+    assert layers[0] == layers[1]
+    assert user.leftovers() == []
 
 
 @pytest.mark.peer("mmdebstrap")
