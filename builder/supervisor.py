@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from builder import creations, filestatus, linux, listener
 from builder.creations import Creations
 from builder.credentials import Credentials, Processes
+from builder.threadnumbers import ThreadNumbers
 from cache import ownership
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ class Supervisor:
     def __init__(self, fd: int, upper: int) -> None:
         self._fd = fd
         self._upper = upper
+        self._numbers = ThreadNumbers()
         self._processes = Processes()
         self._creations = Creations()
         self._pinned: dict[tuple[int, int], tuple[int, tuple[int, int]]] = {}
@@ -70,6 +72,7 @@ class Supervisor:
         if call is None:
             return
         try:
+            call = call._replace(thread=self._numbers.shown(call.thread))
             self._settle()
             handler = _HANDLERS.get(call.name.removesuffix("32"))
             if handler is None:

@@ -92,16 +92,20 @@ def test_root_of_a_container_builds_what_root_does(
     assert os.listdir(container.volume / "store/tmp") == []
 
 
-def test_a_user_without_any_capability_builds_what_root_does(container: Container, image: str) -> None:
-    options = ("--cap-drop=ALL", "--user=1000", "--security-opt=no-new-privileges", NO_FILTER, NO_MASKS)
-    done = container(*options)
+@pytest.mark.parametrize("masks", [(), (NO_MASKS,)], ids=["masked", "unmasked"])
+def test_a_user_without_any_capability_builds_what_root_does(
+    container: Container, image: str, masks: tuple[str, ...]
+) -> None:
+    """As in a pod with runAsUser, allowPrivilegeEscalation: false and no capabilities."""
+    options = ("--cap-drop=ALL", "--user=1000", "--security-opt=no-new-privileges", NO_FILTER)
+    done = container(*options, *masks)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == image
 
 
 def test_with_plain_copies_as_well(container: Container, image: str) -> None:
     command = ("build", "app.rec", "--snapshotter=copy")
-    done = container("--cap-drop=ALL", "--user=1000", NO_FILTER, NO_MASKS, command=command)
+    done = container("--cap-drop=ALL", "--user=1000", NO_FILTER, command=command)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == image
 
@@ -133,3 +137,20 @@ def test_a_container_whose_store_is_no_volume_is_told(container: Container) -> N
     done = container(root="/var/tmp/store")
     assert done.returncode == 4
     assert "in a container, on a volume" in done.stderr
+
+
+@pytest.mark.parametrize("user", ["0", "1000"])
+def test_a_step_that_is_shown_the_containers_processes_has_no_way_to_them(
+    container: Container, user: str
+) -> None:
+    tries = (
+        "for p in /proc/[0-9]*; do test -r $p/environ && cat $p/environ; ls $p/root/vol $p/cwd/app.rec; done"
+    )
+    text = f"{scene.BASE}RUN {tries}; cat /proc/self/status | grep -c ^Pid; test -d /proc/self/fd\n"
+    (container.context / "app.rec").write_text(text)
+    done = container(f"--user={user}", NO_FILTER, command=("build", "app.rec", "--progress=plain"))
+    assert done.returncode == 0, done.stderr
+    told = done.stderr.replace(tries, "")
+    assert "PYBUILD_ROOT" not in told
+    assert "/root/vol:\n" not in told
+    assert not any(line.endswith("/cwd/app.rec") for line in told.splitlines() if "cannot" not in line)
