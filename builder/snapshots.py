@@ -48,6 +48,26 @@ def other_than_overlay() -> Snapshots | None:
     return _current
 
 
+def told() -> tuple[Driver, str] | None:
+    """Return what `use_told` takes in another process of the same build; None if nothing has to be told."""
+    made = other_than_overlay()
+    return None if made is None else (made.driver, made.scratch.path)
+
+
+def use_told(driver: Driver, path: str) -> Snapshots:
+    """Use what another process has chosen, until `end`. One thread runs yet."""
+    from cache.scratch import Scratch
+
+    return use(driver, Scratch(path))
+
+
+def end() -> None:
+    """Let go of everything, and return when it is removed."""
+    if _current is not None:
+        _current.close()
+        _current.scratch.settle()
+
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """Which driver is used, and why none that would be quicker: (driver, reason)."""
@@ -61,7 +81,7 @@ class Snapshots:
 
     def __init__(self, choice: Driver | Literal["auto"], scratch: Scratch) -> None:
         self._choice = choice
-        self._scratch = scratch
+        self.scratch = scratch
         self._lock = Lock()
         self._views: dict[Overlay, Root] = {}
         self._open: set[Root] = set()
@@ -97,7 +117,7 @@ class Snapshots:
 
         if driver == "fuse-overlayfs" and userns.entered() is None:
             return "it is used without root alone, or where it is asked for"
-        return refusal(driver, self._scratch)
+        return refusal(driver, self.scratch)
 
     def view(self, overlay: Overlay) -> str:
         """Return the path of a directory that shows `overlay`, which has no upper. It stays until `close`."""
@@ -118,7 +138,7 @@ class Snapshots:
         from builder.snapshotroots import CopiedRoot, FuseRoot
 
         kind = FuseRoot if self.found.driver == "fuse-overlayfs" else CopiedRoot
-        return kind(overlay, self._scratch, self._forget)
+        return kind(overlay, self.scratch, self._forget)
 
     def _forget(self, root: Root) -> None:
         with self._lock:
@@ -149,7 +169,7 @@ class Snapshots:
         return replace(mount, source=opened[-1].path)
 
     def _root(self, request: ExecRequest, points: list[mountpoints.Point]) -> Root:
-        place = self._scratch.directory("points")
+        place = self.scratch.directory("points")
         try:
             bottom, top = place.path + "/bottom", place.path + "/top"
             os.mkdir(bottom, 0o755)

@@ -91,6 +91,7 @@ def run_suite(
     import subprocess
     import threading
 
+    from builder import snapshots
     from builder.limits import timed_out
 
     require_testinfra()
@@ -111,6 +112,7 @@ def run_suite(
         "memory": around.limits.memory,
         "cpus": around.limits.cpus,
         "pids": around.limits.pids,
+        "snapshots": snapshots.told(),
     }
     plugins = ("-p", "builder.testinfra", "-p", "testinfra.plugin", "-p", "no:cacheprovider")
     # No plugin that happens to be installed, and no configuration of a project that the suite happens to lie

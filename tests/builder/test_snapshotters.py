@@ -121,6 +121,18 @@ def test_a_killed_build_leaves_nothing(tmp_path: Path, overlays: Pybuild, driver
     assert user.leftovers() == []
 
 
+@pytest.mark.parametrize("driver", OTHERS)
+def test_a_suite_of_testinfra_sees_the_same_root(tmp_path: Path, overlays: Pybuild, driver: str) -> None:
+    (Path(overlays.cwd) / "test_suite.py").write_text(
+        "def test_a_file(host):\n    assert host.file('/made').content_string == 'x\\n'\n"
+        "    assert host.run('touch /written && test -e /written').rc == 0\n"
+    )
+    store = Pybuild(str(tmp_path / "store"), overlays.cwd)
+    text = f"{scene.BASE}RUN echo x > /made\nTEST --testinfra=test_suite.py\n"
+    store.build(text, "--snapshotter", driver)
+    assert os.listdir(tmp_path / "store/tmp") == []
+
+
 def test_a_store_where_nothing_works_is_told_with_all_reasons(tmp_path: Path, overlays: Pybuild) -> None:
     """As in a container whose home is no volume: an overlay takes no whiteouts."""
     for name in ("lower", "upper", "work", "merged"):
