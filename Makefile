@@ -74,7 +74,7 @@ bench: $(VENV)/.bench-packages $(VENV)/.installed ## compare with other builders
 
 .PHONY: kills
 kills: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed ## kill builds at KILLS=200 random instants, and build again after each
-	$(SUDO) $(BIN)/python tests/campaigns/kills.py $(KILLS)
+	$(SUDO) $(BIN)/python tests/campaigns/kills.py $(KILLS) $(ARGS)
 
 .PHONY: escapes
 escapes: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed ## the escape suite with its bombs of gigabytes and layers of millions of entries

@@ -1,5 +1,8 @@
 """kill -9 at random instants of a build, then build again: `tests/campaigns/kills.py [KILLS]`, as root.
 
+With `--ids subordinate` or `--ids single` the builds are those of a user who is not root; `--snapshotter` has
+root filesystems made another way than by the kernel's overlay.
+
 After each kill nothing of the build may run or be mounted; the next build must give the image that an
 undisturbed one gives, must leave `tmp/` of the store empty, and every layer in the store must have the
 digest that it is named by.
@@ -22,6 +25,22 @@ import scene
 
 sys.path.insert(0, scene.REPOSITORY)
 
+from tests.rootless_fixtures.user import User
+
+_HASH = """
+import sys
+from builder import userns
+from cache.errors import CacheError
+from cache.store import Store
+userns.enter()
+with Store.open(sys.argv[1]) as store:
+    for layer in store.layers.all():
+        try:
+            store.layers.verify(layer.chain_id)
+        except CacheError as error:
+            print(error)
+"""
+
 
 @dataclass(slots=True)
 class Campaign:
@@ -31,16 +50,30 @@ class Campaign:
     recipe: str
     environment: dict[str, str]
     random: random.Random
+    user: User | None = None
+    snapshotter: str = "auto"
     image: str = ""
     seconds: float = 0.0
     faults: list[str] = field(default_factory=list)
     struck: int = 0
     """Kills that hit a running build."""
 
+    def command(self, root: str, *options: str) -> list[str]:
+        """Return what builds into the store at `root`."""
+        options = (*options, "--snapshotter", self.snapshotter)
+        if self.user is None:
+            return scene.build_command(self.recipe, root, *options)
+        words = [self.inside(word) for word in scene.build_command(self.recipe, root, *options)]
+        return self.user.command(*words, SOURCE_DATE_EPOCH=self.environment["SOURCE_DATE_EPOCH"])
+
+    def inside(self, path: str) -> str:
+        """Return what the user calls `path`."""
+        return path if self.user is None else path.replace(self.user.home, "/home/tess")
+
     def build(self, root: str) -> subprocess.CompletedProcess[str]:
         """Build to the end; the id goes to a file, so that nothing printed is taken for it."""
         return subprocess.run(
-            scene.build_command(self.recipe, root, "--iidfile", f"{root}.id"),
+            self.command(root, "--iidfile", f"{root}.id"),
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -71,7 +104,7 @@ class Campaign:
         """
         with open(f"{root}.log", "w+", encoding="utf-8") as log:
             builder = subprocess.Popen(
-                scene.build_command(self.recipe, root),
+                self.command(root),
                 env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -131,8 +164,17 @@ class Campaign:
             self.faults.append(f"{done}: the next build gives {image}, not {self.image}")
         if left := os.listdir(os.path.join(root, "tmp")):
             self.faults.append(f"{done}: left in tmp/: {left}")
-        self.faults += [f"{done}: {fault}" for fault in _unsound(root)]
+        self.faults += [f"{done}: {fault}" for fault in self.unsound(root)]
         self.look(f"{done}, then a whole build")
+
+    def unsound(self, root: str) -> list[str]:
+        """Return what is wrong with the layers of a store: each is hashed anew, by who made it."""
+        argv = [sys.executable, "-c", _HASH, self.inside(root)]
+        done = subprocess.run(
+            self.user.command(*argv) if self.user is not None else argv,
+            env=self.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        )  # fmt: skip
+        return [*done.stdout.splitlines(), *([done.stderr] if done.returncode else [])]
 
 
 def _read(path: str) -> str:
@@ -140,34 +182,22 @@ def _read(path: str) -> str:
         return file.read().strip()
 
 
-def _unsound(root: str) -> list[str]:
-    """Return what is wrong with the layers of a store: each is hashed anew."""
-    from cache.errors import CacheError
-    from cache.store import Store
-
-    faults = []
-    store = Store.open(root)
-    try:
-        for layer in store.layers.all():
-            try:
-                store.layers.verify(layer.chain_id)
-            except CacheError as error:
-                faults.append(str(error))
-    finally:
-        store.close()
-    return faults
-
-
-def run(kills: int, seed: int) -> int:
+def run(kills: int, seed: int, ids: str, snapshotter: str) -> int:
     """Kill `kills` times, in stores that bear up to three kills each. Returns the exit code."""
     scene.become_subreaper()
     print(f"seed {seed}", flush=True)
     with tempfile.TemporaryDirectory(prefix="pybuild-kills-") as directory:
+        user = None
+        if ids != "root":
+            user = User(directory, subordinate=ids == "subordinate")
+            user.fuse = True
+            directory = user.home
         context = os.path.join(directory, "context")
         os.mkdir(context)
         campaign = Campaign(
-            directory, scene.write_context(context), scene.environment(directory), random.Random(seed)
-        )
+            directory, scene.write_context(context), scene.environment(directory), random.Random(seed), user,
+            snapshotter,
+        )  # fmt: skip
         campaign.undisturbed()
         print(f"undisturbed: {campaign.image} in {campaign.seconds:.2f} s", flush=True)
         killed = number = 0
@@ -193,7 +223,11 @@ if __name__ == "__main__":
     )
     arguments.add_argument("kills", nargs="?", type=int, default=200)
     arguments.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
+    arguments.add_argument("--ids", choices=("root", "subordinate", "single"), default="root")
+    arguments.add_argument(
+        "--snapshotter", choices=("auto", "overlay", "fuse-overlayfs", "copy"), default="auto"
+    )
     given = arguments.parse_args()
     if os.geteuid() != 0:
-        sys.exit("kills.py: builds need root here: run this as root")
-    sys.exit(run(given.kills, given.seed))
+        sys.exit("kills.py: run this as root, which can become any user")
+    sys.exit(run(given.kills, given.seed, given.ids, given.snapshotter))

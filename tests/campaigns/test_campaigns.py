@@ -6,6 +6,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 HERE = os.path.dirname(os.path.abspath(__file__))
 
 
@@ -24,6 +26,15 @@ def campaign(script: str, *arguments: str) -> str:
 
 def test_a_build_that_was_killed_is_made_good_by_the_next_one() -> None:
     assert "5 kills, " in campaign("kills.py", "5")
+
+
+@pytest.mark.peer("newuidmap")
+@pytest.mark.parametrize(
+    ("ids", "snapshotter"),
+    [("subordinate", "auto"), ("single", "copy"), ("subordinate", "fuse-overlayfs")],
+)
+def test_so_is_one_without_root(ids: str, snapshotter: str) -> None:
+    assert "4 kills, " in campaign("kills.py", "4", "--ids", ids, "--snapshotter", snapshotter)
 
 
 def test_a_build_leaves_the_host_as_it_was() -> None:
