@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
 import stat
 import sys
 import tempfile
@@ -29,6 +30,10 @@ def main(order: dict[str, Any], argv: list[str]) -> None:
         if libc.mount(*words, ctypes.c_ulong(flags), os.fsencode(data)) != 0:
             raise OSError(ctypes.get_errno(), f"mount {source} {target}: {os.strerror(ctypes.get_errno())}")
 
+    def umount(target: str) -> None:
+        if libc.umount2(os.fsencode(target), 2) != 0:  # MNT_DETACH
+            raise OSError(ctypes.get_errno(), f"umount {target}")
+
     bind, private = 0x1000 | 0x4000, 0x4000 | 1 << 18
     if libc.unshare(0x00020000) != 0:  # CLONE_NEWNS
         raise OSError(ctypes.get_errno(), "unshare")
@@ -36,8 +41,7 @@ def main(order: dict[str, Any], argv: list[str]) -> None:
     held = os.open(order["home"], os.O_PATH)
     for path, source in order["files"].items():
         mount(source, path, "", bind, "")
-    _open_the_way(mount, bind)
-    mount("tmpfs", "/home", "tmpfs", 0, "mode=755")
+    _open_the_way(mount, umount, bind)
     home = f"/home/{order['name']}"
     os.mkdir(home)
     mount(f"/proc/self/fd/{held}", home, "", bind, "")
@@ -63,38 +67,37 @@ def _offer(mount: Any, path: str, number: int) -> None:
     mount(f"{place}/node", path, "", 0x1000, "")
 
 
-def _open_the_way(mount: Any, bind: int) -> None:
-    """Have everybody reach the interpreter, its libraries and the checkout."""
+def _open_the_way(mount: Any, umount: Any, bind: int) -> None:
+    """Have everybody reach the interpreter, its libraries and the checkout; nothing else is in /home."""
     needed = {ROOT, sys.prefix, sys.base_prefix, sys.executable, os.path.realpath(sys.executable)}
     needed |= {path for path in sys.path if path and os.path.isdir(path)}
-    closed: dict[str, set[str]] = {}
-    for path in needed:
-        above = ""
-        for name in path.split("/")[1:-1]:
-            above += "/" + name
-            if not os.stat(above).st_mode & stat.S_IXOTH:
-                closed.setdefault(above, set()).add(path)
+    closed: dict[str, list[str]] = {"/home": []}
+    for path in sorted(needed):
+        for above in reversed([str(each) for each in pathlib.Path(path).parents]):
+            if above == "/home" or not os.stat(above).st_mode & stat.S_IXOTH:
+                inside = closed.setdefault(above, [])
+                if not any(path.startswith(other + "/") for other in inside):
+                    inside.append(path)
                 break
     for above, paths in closed.items():
-        place = tempfile.mkdtemp(dir="/dev/shm") if not os.path.isdir("/run") else "/run"
-        mount("tmpfs", place, "tmpfs", 0, "mode=755")
-        kept = []
-        for number, path in enumerate(sorted(paths)):
-            if any(path.startswith(other + "/") for _, other in kept):
-                continue
-            held = f"{place}/{number}"
-            if os.path.isdir(path):
-                os.mkdir(held)
-            else:
-                open(held, "x").close()
-            mount(path, held, "", bind, "")
-            kept.append((held, path))
+        mount("tmpfs", "/run", "tmpfs", 0, "mode=755")
+        for number, path in enumerate(paths):
+            _place(f"/run/{number}", path)
+            mount(path, f"/run/{number}", "", bind, "")
         mount("tmpfs", above, "tmpfs", 0, "mode=755")
-        for held, path in kept:
-            os.makedirs(path if os.path.isdir(held) else os.path.dirname(path), exist_ok=True)
-            if not os.path.isdir(held):
-                open(path, "x").close()
-            mount(held, path, "", bind, "")
+        for number, path in enumerate(paths):
+            _place(path, f"/run/{number}")
+            mount(f"/run/{number}", path, "", bind, "")
+        umount("/run")
+
+
+def _place(path: str, like: str) -> None:
+    """Make a mount point: a directory or a file."""
+    if os.path.isdir(like):
+        os.makedirs(path, exist_ok=True)
+    else:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        open(path, "x").close()
 
 
 if __name__ == "__main__":
