@@ -13,11 +13,12 @@ from functools import cached_property
 from threading import Lock
 from typing import TYPE_CHECKING, Literal
 
-from builder import mountpoints, mounts, userns
+from builder import userns
 from builder.errors import BuildError, HostError
 from builder.overlay import Overlay
 
 if TYPE_CHECKING:
+    from builder import mountpoints
     from builder.executor import ExecRequest, Mount
     from builder.snapshotroots import Root
     from cache.scratch import Scratch
@@ -148,6 +149,8 @@ class Snapshots:
         """Return `request` with its root filesystem made, and every mount point in it; and what is to be
         closed after its command's end. Raises HostError, StepFailed.
         """
+        from builder import mountpoints
+
         opened: list[Root] = []
         try:
             made = [self._opened(mount, opened) for mount in request.mounts]
@@ -169,6 +172,8 @@ class Snapshots:
         return replace(mount, source=opened[-1].path)
 
     def _root(self, request: ExecRequest, points: list[mountpoints.Point]) -> Root:
+        from builder import mountpoints
+
         place = self.scratch.directory("points")
         try:
             bottom, top = place.path + "/bottom", place.path + "/top"
@@ -219,6 +224,8 @@ def close(roots: list[Root], *, keep: bool) -> None:
 
 
 def _is_directory(mount: Mount) -> bool:
+    from builder import mounts
+
     if mount.kind != "bind":
         return mount.kind == "tmpfs"
     try:
