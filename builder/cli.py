@@ -47,6 +47,8 @@ COMMANDS = {
     "rmi": "remove names, and images that have none left",
     "load": "read images from an archive into the store",
     "save": "write images to an archive",
+    "login": "log in to a registry",
+    "logout": "log out of a registry",
     "verify": "build a recipe twice, and name the files that differ",
     "prune": "remove unused layers, images and records",
     "cache-mounts": "list, prune, export and import what RUN --mount=type=cache keeps",
@@ -61,7 +63,9 @@ COMMANDS = {
     "version": "print the version",
 }
 
-_UNPRIVILEGED = frozenset(("check", "fmt", "plan", "doctor", "completion", "help", "version", "lsp"))
+_UNPRIVILEGED = frozenset(
+    ("check", "fmt", "plan", "doctor", "completion", "help", "version", "lsp", "login", "logout", "tags")
+)
 """Commands that make no mounts, and read no files that only root of the store can."""
 
 RUN_ERROR = 125

@@ -15,7 +15,9 @@ from typing import Any, Protocol
 from cache.errors import RegistryError
 from cache.oci.reference import DEFAULT_REGISTRY
 
-_HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io")
+HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io")
+"""What Docker Hub's login may stand under; Docker itself looks under the first alone."""
+
 _HELPER_SECONDS = 30
 
 
@@ -104,14 +106,14 @@ def _find(
     for key in _keys(registry, ""):
         if isinstance(helper := helpers.get(key), str) and helper:
             return _ask_helper(helper, key, environ)
-    auths = {_normalise(key): value for key, value in _mapping(content, "auths").items()}
+    auths = {normalise(key): value for key, value in _mapping(content, "auths").items()}
     for key in _keys(registry, repository):
-        entry = auths.get(_normalise(key))
+        entry = auths.get(normalise(key))
         if isinstance(entry, dict) and (found := _decode(entry, key)) is not None:
             return found
     store = content.get("credsStore")
     if isinstance(store, str) and store:
-        server = _HUB_KEYS[0] if registry == DEFAULT_REGISTRY else registry
+        server = HUB_KEYS[0] if registry == DEFAULT_REGISTRY else registry
         return _ask_helper(store, server, environ)
     return None
 
@@ -125,10 +127,10 @@ def _keys(registry: str, repository: str) -> tuple[str, ...]:
     """Under which keys a credential may stand, the most specific first (containers-auth.json, FORMAT)."""
     parts = repository.split("/") if repository else []
     nested = ["/".join((registry, *parts[:count])) for count in range(len(parts), 0, -1)]
-    return (*nested, *((*_HUB_KEYS,) if registry == DEFAULT_REGISTRY else (registry,)))
+    return (*nested, *((*HUB_KEYS,) if registry == DEFAULT_REGISTRY else (registry,)))
 
 
-def _normalise(key: str) -> str:
+def normalise(key: str) -> str:
     """Docker once wrote URLs as keys; it still reads them."""
     bare = key.removeprefix("https://").removeprefix("http://").rstrip("/")
     for version in ("/v1", "/v2"):
@@ -156,8 +158,24 @@ def _decode(entry: Mapping[str, Any], key: str) -> Credential | None:
 
 
 def _ask_helper(helper: str, server: str, environ: Mapping[str, str]) -> Credential | None:
-    """Run `docker-credential-HELPER get`; it reads the server on standard input and answers in JSON."""
+    """Ask a helper for the credential of `server`; it answers in JSON."""
     import json
+
+    said = run_helper(helper, "get", server.encode(), environ)
+    if said is None:
+        return None
+    try:
+        answer = json.loads(said)
+        username, secret = str(answer["Username"]), str(answer["Secret"])
+    except (ValueError, KeyError, TypeError):
+        raise _error(f"the credential helper docker-credential-{helper} answers nonsense") from None
+    return Credential("", identity_token=secret) if username == "<token>" else Credential(username, secret)
+
+
+def run_helper(helper: str, verb: str, said: bytes, environ: Mapping[str, str]) -> bytes | None:
+    """Run `docker-credential-HELPER VERB`, which reads what it is told on standard input; return its answer,
+    None if it says that nothing is stored. Raises RegistryError (registry/credentials).
+    """
     import subprocess
 
     program = f"docker-credential-{helper}"
@@ -165,8 +183,8 @@ def _ask_helper(helper: str, server: str, environ: Mapping[str, str]) -> Credent
         raise _error(f"{helper!r} is not the name of a credential helper")
     try:
         done = subprocess.run(
-            [program, "get"],
-            input=server.encode(),
+            [program, verb],
+            input=said,
             capture_output=True,
             timeout=_HELPER_SECONDS,
             env=dict(environ),
@@ -175,16 +193,13 @@ def _ask_helper(helper: str, server: str, environ: Mapping[str, str]) -> Credent
         reason = error.strerror if isinstance(error, OSError) else f"no answer in {_HELPER_SECONDS} s"
         raise _error(f"the credential helper {program} cannot be used: {reason}") from None
     if done.returncode != 0:
-        said = (done.stdout + done.stderr).decode("utf-8", "replace").strip()
-        if "not found" in said.lower():  # the protocol's way to say: nothing is stored
+        words = (done.stdout + done.stderr).decode("utf-8", "replace").strip()
+        if "not found" in words.lower():  # the protocol's way to say: nothing is stored
             return None
-        raise _error(f"the credential helper {program} failed: {said[:200]}")
-    try:
-        answer = json.loads(done.stdout)
-        username, secret = str(answer["Username"]), str(answer["Secret"])
-    except (ValueError, KeyError, TypeError):
-        raise _error(f"the credential helper {program} answers nonsense") from None
-    return Credential("", identity_token=secret) if username == "<token>" else Credential(username, secret)
+        if verb == "store":
+            words = f"status {done.returncode}"  # it may repeat what it was told
+        raise _error(f"the credential helper {program} failed: {words[:200]}")
+    return done.stdout
 
 
 def _error(message: str) -> RegistryError:

@@ -13,6 +13,7 @@ import pytest
 
 from builder.cli import COMMANDS, parser
 from tests.command_fixtures.pybuild import ARGV, ROOT, Pybuild
+from tests.registry_fixtures.registry import Registry
 
 PAGE = os.path.join(ROOT, "docs", "commands.md")
 EVERYWHERE = {"help", "root", "config", "snapshotter"}
@@ -65,9 +66,10 @@ def test_every_command_has_an_example() -> None:
         assert re.search(rf"^\$ .*pybuild .*{'' if name == 'build' else name}", text, re.M), name
 
 
-def examples() -> Iterator[tuple[str, str]]:
-    """Yield each command of the page, and what it prints."""
-    for block in re.findall(r"^```console\n(.*?)^```$", page(), re.M | re.S):
+def examples(registry: str) -> Iterator[tuple[str, str]]:
+    """Yield each command of the page, and what it prints, with `registry` for the page's."""
+    text = page().replace("localhost:5000", registry)
+    for block in re.findall(r"^```console\n(.*?)^```$", text, re.M | re.S):
         for part in re.split(r"^\$ ", block, flags=re.M)[1:]:
             lines = part.splitlines()
             count = 1
@@ -86,17 +88,26 @@ def pattern(text: str) -> re.Pattern[str]:
     return re.compile(r"\s*\n".join(lines) + r"\s*")
 
 
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    """The registry that the page calls localhost:5000."""
+    with Registry(str(tmp_path / "registry")) as running:
+        yield running
+
+
 @pytest.mark.peer("busybox")
-def test_the_examples_run_and_print_what_the_page_says(tmp_path: Path) -> None:
+def test_the_examples_run_and_print_what_the_page_says(tmp_path: Path, registry: Registry) -> None:
     pybuild = Pybuild(str(tmp_path / "store"), str(tmp_path / "work"))
     (tmp_path / "work").mkdir()
     (tmp_path / "bin").mkdir()
     program = tmp_path / "bin" / "pybuild"
     program.write_text(f'#!/bin/sh\nexec {" ".join(ARGV)} "$@"\n')
     program.chmod(0o755)
-    environment = pybuild.environment(PATH=f"{tmp_path}/bin:{os.environ['PATH']}", COLUMNS="80")
+    environment = pybuild.environment(
+        PATH=f"{tmp_path}/bin:{os.environ['PATH']}", COLUMNS="80", HOME=str(tmp_path)
+    )
     count = 0
-    for command, expected in examples():
+    for command, expected in examples(registry.address):
         done = subprocess.run(
             ["bash", "-o", "pipefail", "-c", command],
             cwd=pybuild.cwd,
