@@ -47,6 +47,7 @@ COMMANDS = {
     "rmi": "remove names, and images that have none left",
     "load": "read images from an archive into the store",
     "save": "write images to an archive",
+    "pull": "pull images from registries into the store",
     "login": "log in to a registry",
     "logout": "log out of a registry",
     "verify": "build a recipe twice, and name the files that differ",
