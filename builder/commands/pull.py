@@ -83,6 +83,7 @@ def _pull(
     """Pull one image; return what is printed of it."""
     from builder.bases.images import named_digest
     from builder.pulling import pullable
+    from cache.oci.digest import Digest
     from cache.oci.reference import Reference
 
     reference = Reference.parse(pullable(text))
