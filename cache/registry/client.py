@@ -126,6 +126,52 @@ class RegistryClient:
                 failure = error
         raise failure
 
+    def tags(self, reference: Reference, count: int | None = None) -> Iterator[str]:
+        """Yield the tags of the repository of `reference`, as the registry orders them; pages are of `count`
+        or what is usual. Raises RegistryError and FormatError.
+        """
+        from cache.registry.tags import tags
+
+        attempts: list[Attempt] = []
+        begun = False
+        # A mirror may have less: the registry itself knows.
+        for endpoint in reversed(self._registries.endpoints(reference.registry)):
+            try:
+                for tag in tags(self._session, endpoint, _repository(endpoint, reference), count=count):
+                    begun = True
+                    yield tag
+            except (TransportFailure, RegistryError, FormatError) as error:
+                attempts.append(Attempt(endpoint, error))
+                if begun:
+                    break
+            else:
+                return
+        raise summary(f"the tags of {reference.name}", attempts)
+
+    def referrers(self, reference: Reference, digest: Digest) -> tuple[Descriptor, ...]:
+        """Return what refers to the manifest `digest` in the repository of `reference`. Raises RegistryError
+        and FormatError.
+        """
+        from cache.registry.referrers import referrers
+
+        def fallback(tag: str) -> Index | None:
+            try:
+                document = self._manifest(endpoint, reference, tag, None)[2]
+            except RegistryError as error:
+                if error.code == "registry/not-found":
+                    return None
+                raise
+            return document if isinstance(document, Index) else None
+
+        attempts: list[Attempt] = []
+        for endpoint in reversed(self._registries.endpoints(reference.registry)):
+            repository = _repository(endpoint, reference)
+            try:
+                return referrers(self._session, endpoint, repository, digest, fallback)
+            except (TransportFailure, RegistryError, FormatError) as error:
+                attempts.append(Attempt(endpoint, error))
+        raise summary(f"the referrers of {reference.name}@{digest}", attempts)
+
     def stop(self) -> None:
         """End every transfer in every thread soon: they raise `session.Cancelled`.
 
