@@ -1,14 +1,16 @@
 """Show everything about an image or a container, as JSON of the shape that `docker inspect` prints, with the
-ChainIDs beside.
+ChainIDs beside. With --remote, what a registry has under that name, without fetching its layers.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from builder.bases.base import format_time
 from builder.commands.images import image_size
+from builder.errors import UsageError
 from builder.formats import displayed, fill, to_json
 from builder.lookup import StoredImage, find_image
 from builder.options import only_platform
@@ -38,6 +40,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--platform", metavar="OS/ARCH", help="of an image for several platforms (default: this machine's)"
     )
+    parser.add_argument("--remote", action="store_true", help="IMAGE is a name in a registry, which is asked")
+    parser.add_argument(
+        "--raw", action="store_true", help="with --remote: print the index or manifest as it is there"
+    )
+    parser.add_argument(
+        "--referrers", action="store_true", help="with --remote: list signatures, SBOMs and the like, too"
+    )
+    parser.add_argument(
+        "--authfile", metavar="FILE", help="with --remote: the logins (default: $REGISTRY_AUTH_FILE, ...)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,6 +57,10 @@ def run(args: argparse.Namespace) -> int:
     from builder.cli import ERRORS, show
     from builder.excerpts import exit_code
 
+    if args.remote:
+        return _remote(args)
+    if args.raw or args.referrers or args.authfile:
+        raise UsageError("--raw, --referrers and --authfile go with --remote", code="usage/arguments")
     found: list[dict[str, object]] = []
     code = 0
     with open_session(args) as session:
@@ -54,11 +70,52 @@ def run(args: argparse.Namespace) -> int:
             except ERRORS as error:
                 show(error)
                 code = exit_code(error)
+    _print(args, found)
+    return code
+
+
+def _print(args: argparse.Namespace, found: list[dict[str, object]]) -> None:
     if args.format is not None:
         for value in found:
             print(displayed(fill(args.format, value)))
     elif found:
         print(to_json(found, indent=4))
+
+
+def _remote(args: argparse.Namespace) -> int:
+    """Ask registries; print what they say."""
+    from contextlib import closing
+
+    from builder.cli import ERRORS, show
+    from builder.config import load
+    from builder.excerpts import exit_code
+    from builder.pulling import pullable
+    from builder.registries import configured, registry_client
+    from builder.remoteimages import inspect_remote, raw
+    from cache.oci.platform import Platform
+    from cache.oci.reference import Reference
+
+    if args.type == "container" or (args.raw and (args.format is not None or args.referrers)):
+        raise UsageError(
+            "--remote is for images, and --raw goes without --format and --referrers", code="usage/arguments"
+        )
+    found: list[dict[str, object]] = []
+    code = 0
+    config = load(args.config)
+    platform = only_platform(args.platform or (None if args.raw else config.platform))
+    with closing(registry_client(configured(config), args.authfile)) as client:
+        for name in args.image:
+            try:
+                reference = Reference.parse(pullable(name))
+                if args.raw:
+                    sys.stdout.buffer.write(raw(client, reference, platform))
+                else:
+                    wanted = platform or Platform.host()
+                    found.append(inspect_remote(client, reference, wanted, referrers=args.referrers))
+            except ERRORS as error:
+                show(error)
+                code = exit_code(error)
+    _print(args, found)
     return code
 
 

@@ -82,7 +82,7 @@ class RegistryClient:
                 return Resolved(descriptor, document, data, named)
             chosen = document.select(platform)
             if chosen is None:
-                raise _no_platform(reference, platform, document)
+                raise no_platform(reference, platform, document)
             descriptor, data, document = self.manifest(reference, chosen.digest)
         raise FormatError(f"{reference.familiar}: an index within an index, {_DEEPEST_INDEX} deep: refused")
 
@@ -237,7 +237,8 @@ def _digest_of(data: bytes, like: Digest | None) -> Digest:
     return Digest(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
 
 
-def _no_platform(reference: Reference, platform: Platform, index: Index) -> RegistryError:
+def no_platform(reference: Reference, platform: Platform, index: Index) -> RegistryError:
+    """The error for an index that has nothing for `platform`."""
     offered = sorted({str(item.platform) for item in index.manifests if item.platform is not None})
     known = ", ".join(name for name in offered if not name.startswith("unknown"))
     return RegistryError(
