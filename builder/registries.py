@@ -8,20 +8,52 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from builder.config import Config
+    from cache.oci.reference import Reference
+    from cache.registry.certificates import Certificates
     from cache.registry.client import RegistryClient
     from cache.registry.endpoints import Registries
+    from cache.registry.registriesconf import RegistriesConf, Rule
     from cache.registry.transport import UrllibTransport
 
 
-def configured(config: Config) -> Registries:
-    """Return what the configuration says of registries."""
+def configured(config: Config, environ: Mapping[str, str] = os.environ) -> Registries:
+    """Return what pybuild.toml says of registries, and where it says nothing, the files of containers' tools
+    and docker: these are read when they are needed.
+    """
     from cache.registry.endpoints import Registries, RegistrySettings
 
     settings = {
         name: RegistrySettings(registry.mirrors, registry.insecure, registry.ca)
         for name, registry in config.registries.items()
     }
-    return Registries(settings)
+    return Registries(settings, ContainersFiles(environ))
+
+
+class ContainersFiles:
+    """registries.conf and certs.d, as `environ` leads to them."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._conf: RegistriesConf | None = None
+
+    @property
+    def conf(self) -> RegistriesConf:
+        """What registries.conf says. Raises RegistryError."""
+        if self._conf is None:
+            from cache.registry.registriesconf import load
+
+            self._conf = load(self._environ)
+        return self._conf
+
+    def rule(self, reference: Reference) -> Rule | None:
+        """The rule for `reference`. Raises RegistryError."""
+        return self.conf.rule(reference)
+
+    def certificates(self, host: str) -> Certificates:
+        """The certificates for `host[:port]`."""
+        from cache.registry.certificates import find
+
+        return find(host, self._environ)
 
 
 def registry_transport(environ: Mapping[str, str] = os.environ) -> UrllibTransport:

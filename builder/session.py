@@ -179,13 +179,9 @@ class Session:
 
     def registries(self) -> Registries:
         """Return what the configuration says of registries."""
-        from cache.registry.endpoints import Registries, RegistrySettings
+        from builder.registries import configured
 
-        settings = {
-            name: RegistrySettings(registry.mirrors, registry.insecure, registry.ca)
-            for name, registry in self.config.registries.items()
-        }
-        return Registries(settings)
+        return configured(self.config)
 
     def settings(self, args: argparse.Namespace, context: str, commit_time: int | None = None) -> Settings:
         """Return what the arguments and the configuration ask of a build. `commit_time` is that of a context

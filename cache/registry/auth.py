@@ -154,7 +154,7 @@ def _tls(url: str, endpoint: Endpoint) -> Tls:
     """An insecure registry's own host may have any certificate; a token server elsewhere may not."""
     host = (urlsplit(url).hostname or "").lower()
     own = host == host_of(endpoint.host) or is_loopback(host)
-    return endpoint.tls if own else Tls(ca=endpoint.tls.ca)
+    return endpoint.tls if own else endpoint.tls.elsewhere
 
 
 def _token_request(realm: _Realm, scope: str, credential: Credential | None, tls: Tls) -> Request:

@@ -135,9 +135,11 @@ class RegistryClient:
         attempts: list[Attempt] = []
         begun = False
         # A mirror may have less: the registry itself knows.
-        for endpoint in reversed(self._registries.endpoints(reference.registry)):
+        for endpoint in reversed(self._registries.endpoints(reference.registry, reference)):
             try:
-                for tag in tags(self._session, endpoint, _repository(endpoint, reference), count=count):
+                for tag in tags(
+                    self._session, endpoint, endpoint.repository(reference.repository), count=count
+                ):
                     begun = True
                     yield tag
             except (TransportFailure, RegistryError, FormatError) as error:
@@ -164,8 +166,8 @@ class RegistryClient:
             return document if isinstance(document, Index) else None
 
         attempts: list[Attempt] = []
-        for endpoint in reversed(self._registries.endpoints(reference.registry)):
-            repository = _repository(endpoint, reference)
+        for endpoint in reversed(self._registries.endpoints(reference.registry, reference)):
+            repository = endpoint.repository(reference.repository)
             try:
                 return referrers(self._session, endpoint, repository, digest, fallback)
             except (TransportFailure, RegistryError, FormatError) as error:
@@ -184,7 +186,7 @@ class RegistryClient:
 
     def _endpoints(self, reference: Reference) -> list[Endpoint]:
         """Whoever gave the manifest comes first: what it names should be there, too."""
-        endpoints = list(self._registries.endpoints(reference.registry))
+        endpoints = list(self._registries.endpoints(reference.registry, reference))
         preferred = self._preferred.get(reference.name)
         return sorted(endpoints, key=lambda endpoint: endpoint != preferred)
 
@@ -197,7 +199,7 @@ class RegistryClient:
     def _manifest(
         self, endpoint: Endpoint, reference: Reference, name: str, wanted: Digest | None
     ) -> tuple[Descriptor, bytes, Manifest | Index]:
-        repository = _repository(endpoint, reference)
+        repository = endpoint.repository(reference.repository)
         with self._session.send(
             endpoint,
             "GET",
@@ -217,10 +219,6 @@ class RegistryClient:
             raise DigestMismatch(f"{endpoint} sends another manifest than {expected}: {digest}")
         media_type, document = read_document(data, declared)
         return Descriptor(media_type, digest, len(data)), data, document
-
-
-def _repository(endpoint: Endpoint, reference: Reference) -> str:
-    return f"{endpoint.prefix}/{reference.repository}".lstrip("/")
 
 
 def _announced(response: Response) -> Digest | None:

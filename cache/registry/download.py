@@ -73,7 +73,7 @@ class Download:
                 self._session.wait(pause)
 
     def _connection(self, endpoint: Endpoint) -> Iterator[bytes]:
-        repository = f"{endpoint.prefix}/{self._reference.repository}".lstrip("/")
+        repository = endpoint.repository(self._reference.repository)
         headers = {"Range": f"bytes={self._done}-"} if self._done else {}
         response = self._session.send(
             endpoint,

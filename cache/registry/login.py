@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from cache.registry.transport import Transport
 
 
+_ANY = "login"
+"""A repository that is never asked for: the settings of a registry go by names in it."""
+
+
 class Given:
     """Credentials that are one, whatever the registry. `asked`: whether a registry wanted them."""
 
@@ -54,7 +58,7 @@ def verify(transport: Transport, registries: Registries, key: str, credential: C
     Raises RegistryError if it is refused (registry/unauthorized), or nobody answers.
     """
     registry = key.partition("/")[0]
-    endpoint = registries.origin(registry)
+    endpoint = registries.origin(registry, Reference(registry, _ANY, "latest"))
     given = Given(credential)
     session = Session(transport, given, RetryPolicy())
     try:

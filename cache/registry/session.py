@@ -13,7 +13,7 @@ from cache.registry.endpoints import Endpoint
 from cache.registry.failures import TransportFailure
 from cache.registry.proxies import host_of, is_loopback
 from cache.registry.retry import TRANSIENT, RetryPolicy, retry_after
-from cache.registry.transport import Request, Response, Tls, Transport
+from cache.registry.transport import Request, Response, Transport
 
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _MOST_REDIRECTS = 10
@@ -160,7 +160,7 @@ def _redirect(endpoint: Endpoint, request: Request, location: str) -> Request:
         return Request(request.method, url, request.headers, None, request.tls)
     headers = {key: value for key, value in request.headers.items() if key.lower() != "authorization"}
     own = new.hostname == host_of(endpoint.host) or is_loopback(new.hostname)
-    return Request(request.method, url, headers, None, endpoint.tls if own else Tls(ca=endpoint.tls.ca))
+    return Request(request.method, url, headers, None, endpoint.tls if own else endpoint.tls.elsewhere)
 
 
 def _combined(failures: list[tuple[str, TransportFailure]]) -> TransportFailure:

@@ -26,11 +26,20 @@ CHUNK = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """How a server's certificate is checked: against the authorities in the file `ca`, and the system's."""
+    """How a server's certificate is checked: against the authorities in the file `ca`, the system's, and
+    those in the files `authorities`. `client` is a certificate of ours, and its key.
+    """
 
     verify: bool = True
     ca: str | None = None
     system: bool = True
+    authorities: tuple[str, ...] = ()
+    client: tuple[str, str] | None = None
+
+    @property
+    def elsewhere(self) -> Tls:
+        """The same for a server that the first one names: it is trusted no less, and told nothing of us."""
+        return Tls(ca=self.ca, authorities=self.authorities)
 
 
 VERIFIED = Tls()
@@ -207,16 +216,27 @@ def _tls_settings(tls: Tls) -> dict[str, Any]:
     import urllib3
 
     context = ssl.create_default_context() if tls.system else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if tls.ca is not None:
+    for authority in (tls.ca, *tls.authorities):
         try:
-            context.load_verify_locations(cafile=tls.ca)
+            if authority is not None:
+                context.load_verify_locations(cafile=authority)
         except OSError as error:  # SSLError is one
-            raise TransportFailure(
-                "tls", f"the certificate authority {tls.ca} cannot be used: {error}"
-            ) from error
+            reason = f"the certificate authority {authority} cannot be used: {error}"
+            raise TransportFailure("tls", reason) from error
+    if tls.client is not None:
+        try:
+            context.load_cert_chain(*tls.client, password=_no_password)
+        except OSError as error:
+            reason = f"the certificate {tls.client[0]} cannot be used: {error}"
+            raise TransportFailure("tls", reason) from error
     if not tls.verify:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     settings: dict[str, Any] = {"ssl_context": context}
     return settings if tls.verify else {**settings, "cert_reqs": "CERT_NONE", "assert_hostname": False}
+
+
+def _no_password() -> str:
+    """Keep ssl from asking for the password of a key on the terminal: there is none."""
+    return ""
