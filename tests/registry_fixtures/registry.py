@@ -58,7 +58,7 @@ class Registry:
     """A running docker-registry. `directory` holds its storage, its configuration and its log.
 
     `login`: it wants USER and PASSWORD. `tls`: it speaks TLS with that certificate. `token`: (realm,
-    certificate file) of the token server that it trusts.
+    certificate file) of the token server that it trusts. `clients`: it wants a certificate by that authority.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Registry:
         login: bool = False,
         tls: Certificate | None = None,
         token: tuple[str, str] | None = None,
+        clients: str | None = None,
     ) -> None:
         binary = shutil.which("docker-registry")
         assert binary is not None, "these tests need docker-registry: apt-get install docker-registry"
@@ -77,12 +78,12 @@ class Registry:
         self.log = os.path.join(directory, "log")
         path = os.path.join(directory, "config.json")
         with open(path, "w") as file:  # every JSON document is YAML
-            json.dump(_config(directory, self.port, login, tls, token), file)
+            json.dump(_config(directory, self.port, login, tls, token, clients), file)
         with open(self.log, "wb") as log:
             self._process = subprocess.Popen(
                 [binary, "serve", path], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory
             )
-        self._await()
+        self._await(clients)
 
     @property
     def address(self) -> str:
@@ -127,13 +128,13 @@ class Registry:
         assert answer.status == 201, answer.read()
         connection.close()
 
-    def _await(self) -> None:
+    def _await(self, clients: str | None) -> None:
         deadline = time.monotonic() + 20
         while time.monotonic() < deadline:
             assert self._process.poll() is None, self.read_log()
             try:
                 with socket.create_connection(("127.0.0.1", self.port), timeout=1) as sock:
-                    if self.tls is not None:
+                    if self.tls is not None and clients is None:
                         context = ssl.create_default_context(cafile=self.tls.ca)
                         context.wrap_socket(sock, server_hostname="localhost").close()
                     return
@@ -144,11 +145,18 @@ class Registry:
 
 
 def _config(
-    directory: str, port: int, login: bool, tls: Certificate | None, token: tuple[str, str] | None
+    directory: str,
+    port: int,
+    login: bool,
+    tls: Certificate | None,
+    token: tuple[str, str] | None,
+    clients: str | None,
 ) -> dict[str, Any]:
     http_section: dict[str, Any] = {"addr": f"127.0.0.1:{port}", "secret": "of this test"}
     if tls is not None:
         http_section["tls"] = {"certificate": tls.certificate, "key": tls.key}
+        if clients is not None:
+            http_section["tls"]["clientcas"] = [clients]
     config: dict[str, Any] = {
         "version": 0.1,
         "log": {"level": "info", "accesslog": {"disabled": False}},
