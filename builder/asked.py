@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from builder.config import Config
     from builder.executor import ExecRequest
+    from builder.shortnames import Aliases
 
 ENTITLEMENTS = ("security.insecure", "network.host")
 """What --allow takes. The second one is accepted as docker's: here each step may use the host's network."""
@@ -74,7 +75,16 @@ def asked(args: argparse.Namespace, config: Config) -> Asked:
         rlimits=_last_ones(map(ulimit, (*config.ulimits, *args.ulimit))),
         shm_size=shm_size(size) if size else None,
         no_new_privileges=no_new_privileges(args.security_opt, config.no_new_privileges),
+        aliases=_aliases(config),
     )
+
+
+def _aliases(config: Config) -> Aliases:
+    if config.short_names is None:
+        return ()
+    from builder.shortnames import aliases
+
+    return aliases(config)
 
 
 def network(name: str | None) -> Literal["host", "none", "private"]:

@@ -68,6 +68,7 @@ class Config:
     host_ca: bool = False
     jobs: int | None = None
     snapshotter: str | None = None
+    short_names: str | None = None
     network: str | None = None
     add_hosts: tuple[str, ...] = ()
     ulimits: tuple[str, ...] = ()

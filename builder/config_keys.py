@@ -20,6 +20,7 @@ Path = tuple[str, ...]
 PROGRESS = ("auto", "tty", "plain", "json", "quiet")
 NETWORKS = ("default", "host", "none", "private")
 SNAPSHOTTERS = ("auto", "overlay", "fuse-overlayfs", "copy")
+SHORT_NAMES = ("docker", "aliases")
 COMPRESSIONS = ("gzip", "zstd", "none")
 
 _REGISTRY = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
@@ -159,6 +160,13 @@ KEYS = (
         _choice(SNAPSHOTTERS),
         "What makes root filesystems, as `--snapshotter`.",
         _exactly(str, among=SNAPSHOTTERS),
+    ),
+    Key(
+        ("short-names",),
+        _choice(SHORT_NAMES),
+        "What names of images without a registry mean: docker.io's, or what the aliases in registries.conf "
+        "say.",
+        _exactly(str, among=SHORT_NAMES),
     ),
     Key(
         ("network",),

@@ -16,6 +16,7 @@ from builder.namedcontexts import NamedContext, NamedContexts, NamedStage, Remot
 from builder.plansize import PlanSize
 from builder.runmounts import SCRATCH
 from builder.scope import Scope, build_arguments, global_scope
+from builder.shortnames import full_name
 from builder.stagestate import StageState, initial_config
 from builder.steps import (
     Asked,
@@ -349,6 +350,7 @@ def _base(
     context = find(options.contexts, name)
     if context is not None:
         return _named(recipe, context, platform, from_.span)
+    name = full_name(name, options.asked.aliases)
     return image_or_recipe(name, platform, _transport_options(from_, scope, escape), from_.span), platform
 
 
@@ -429,7 +431,7 @@ def _tree(recipe: Recipe, options: PlanOptions, stage: Stage, name: Word, platfo
         named, _ = _named(recipe, context, platform, name.span)
         if not isinstance(named, Scratch):
             return named
-    return image_or_recipe(name.text, platform, (), name.span)
+    return image_or_recipe(full_name(name.text, options.asked.aliases), platform, (), name.span)
 
 
 def _with_labels(stage: PlannedStage, labels: tuple[tuple[str, str], ...]) -> PlannedStage:

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from builder.bases.base import BaseImage, Surroundings
     from builder.bases.registry import RegistryTransport
+    from builder.config import Config
     from cache.oci.digest import Digest
     from cache.oci.platform import Platform
     from cache.oci.reference import Reference
@@ -97,6 +98,16 @@ class Puller:
         own = Platform.host().os
         found = [item.platform for item in document.manifests if item.platform is not None]
         return tuple(dict.fromkeys(each for each in found if each.os == own))
+
+
+def named(text: str, config: Config) -> Reference:
+    """Return the image of a registry that a user's words mean. Raises UsageError, FormatError,
+    RegistryError.
+    """
+    from builder.shortnames import aliases, full_name
+    from cache.oci.reference import Reference
+
+    return Reference.parse(full_name(pullable(text), aliases(config)))
 
 
 def pullable(text: str) -> str:

@@ -63,7 +63,8 @@ def wanted(args: argparse.Namespace, config: Config) -> bool:
         return False
     asked = (args.output, args.iidfile, args.metadata_file, args.explain, args.pull)
     anew = (args.no_cache, args.no_cache_filter)
-    configured = (config.outputs, config.pull)
+    # What aliases say is in files that a receipt does not know.
+    configured = (config.outputs, config.pull, config.short_names == "aliases")
     return (
         not any(asked)
         and not any(anew)

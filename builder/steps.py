@@ -150,7 +150,8 @@ StepMount = BindMount | CacheMount | TmpfsMount | SecretMount | SshMount
 class Asked:
     """What the command line asks for every command that is run, those of the recipes below included.
 
-    `network` is "host" or "none", `allowed` are entitlements (--allow); the others as of ExecRequest.
+    `network` is "host" or "none", `allowed` are entitlements (--allow); `aliases` are names of bases, and
+    what they stand for; the others as of ExecRequest.
     """
 
     network: str = "host"
@@ -159,6 +160,7 @@ class Asked:
     rlimits: tuple[tuple[str, int, int], ...] = ()
     shm_size: int | None = None
     no_new_privileges: bool = False
+    aliases: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

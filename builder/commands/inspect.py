@@ -89,11 +89,10 @@ def _remote(args: argparse.Namespace) -> int:
     from builder.cli import ERRORS, show
     from builder.config import load
     from builder.excerpts import exit_code
-    from builder.pulling import pullable
+    from builder.pulling import named
     from builder.registries import configured, registry_client
     from builder.remoteimages import inspect_remote, raw
     from cache.oci.platform import Platform
-    from cache.oci.reference import Reference
 
     if args.type == "container" or (args.raw and (args.format is not None or args.referrers)):
         raise UsageError(
@@ -106,7 +105,7 @@ def _remote(args: argparse.Namespace) -> int:
     with closing(registry_client(configured(config), args.authfile)) as client:
         for name in args.image:
             try:
-                reference = Reference.parse(pullable(name))
+                reference = named(name, config)
                 if args.raw:
                     sys.stdout.buffer.write(raw(client, reference, platform))
                 else:

@@ -17,6 +17,7 @@ from builder.session import open_session
 if TYPE_CHECKING:
     from builder.pulling import Puller
     from cache.oci.platform import Platform
+    from cache.oci.reference import Reference
     from cache.store import Store
 
 
@@ -51,7 +52,7 @@ def run(args: argparse.Namespace) -> int:
     from builder.bases.base import Surroundings
     from builder.cli import ERRORS, show
     from builder.excerpts import exit_code
-    from builder.pulling import Puller
+    from builder.pulling import Puller, named
 
     if args.all_platforms and args.platform:
         raise UsageError("--all-platforms and --platform do not go together", code="usage/arguments")
@@ -68,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
                         session.store, display.emit, session.executor, session.registries(), environ
                     )
                     with Puller(around, args.policy) as puller:
-                        said = _pull(puller, session.store, text, wanted, args)
+                        said = _pull(puller, session.store, named(text, session.config), wanted, args)
                 print(said)
             except ERRORS as error:
                 sys.stdout.flush()
@@ -78,15 +79,12 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _pull(
-    puller: Puller, store: Store, text: str, wanted: tuple[Platform, ...], args: argparse.Namespace
+    puller: Puller, store: Store, reference: Reference, wanted: tuple[Platform, ...], args: argparse.Namespace
 ) -> str:
     """Pull one image; return what is printed of it."""
     from builder.bases.images import named_digest
-    from builder.pulling import pullable
     from cache.oci.digest import Digest
-    from cache.oci.reference import Reference
 
-    reference = Reference.parse(pullable(text))
     if args.all_platforms:
         wanted = puller.platforms(reference) or wanted
     if len(wanted) > 1:

@@ -26,19 +26,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Run the command; return the exit code."""
     from builder.config import load
-    from builder.pulling import pullable
+    from builder.pulling import named, pullable
     from builder.registries import configured, registry_client
-    from cache.oci.reference import Reference
 
     if args.limit is not None and args.limit < 1:
         raise UsageError("--limit is at least 1", code="usage/value")
     text = pullable(args.repository)
-    reference = Reference.parse(text)
+    config = load(args.config)
+    reference = named(text, config)
     if "@" in text or ":" in text.rpartition("/")[2]:
         name = reference.familiar.partition("@")[0].removesuffix(f":{reference.tag}")
         raise UsageError(f"{text}: a repository has no tag here: {name}", code="usage/name")
     in_order = args.sort is None and not args.reverse
-    client = registry_client(configured(load(args.config)), args.authfile)
+    client = registry_client(configured(config), args.authfile)
     with closing(client):
         found = _chosen(args, client.tags(reference, args.limit if in_order else None))
         if args.json:

@@ -25,6 +25,7 @@ locked = true
 jobs = 3
 host-ca = true
 snapshotter = "copy"
+short-names = "aliases"
 network = "none"
 add-hosts = ["mirror:10.0.0.7"]
 ulimits = ["nofile=100:200", "nproc=50"]
@@ -89,6 +90,7 @@ def test_every_key_reaches_the_configuration(tmp_path: Path) -> None:
         jobs=3,
         host_ca=True,
         snapshotter="copy",
+        short_names="aliases",
         network="none",
         add_hosts=("mirror:10.0.0.7",),
         ulimits=("nofile=100:200", "nproc=50"),

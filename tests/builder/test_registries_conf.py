@@ -249,3 +249,43 @@ def test_a_client_certificate_in_certs_d_is_shown(
         assert host.digest(f"{mutual.address}/app:1") == scene.original
         (place / "client.key").write_text("nonsense")
         assert "client.cert cannot be used" in host("inspect", "--remote", f"{mutual.address}/app:1").err
+
+
+def test_a_short_name_is_dockers_whatever_registries_conf_says(host: Host, scene: Scene) -> None:
+    host.write(
+        f'unqualified-search-registries = ["{scene.address}"]\n'
+        f'[aliases]\n"short" = "{scene.address}/team/app"\n'
+        f'[[registry]]\nprefix = "docker.io"\nlocation = "{scene.dead}"\n'
+    )
+    done = host("inspect", "--remote", "short:1")
+    assert done.code == 3 and f"{scene.dead}: no connection" in done.err
+
+
+def test_aliases_count_if_pybuild_toml_says_so(host: Host, scene: Scene) -> None:
+    host.write(
+        f'[aliases]\n"short" = "{scene.address}/team/app"\n"some/one" = "{scene.address}/mirror/app"\n'
+    )
+    (host.path / "pybuild.toml").write_text('short-names = "aliases"\n')
+    words = ("inspect", "--remote", "--format", "{{index .RepoDigests 0}}")
+    assert host(*words, "short:1").out == f"{scene.address}/team/app@{scene.original}\n"
+    assert host(*words, f"some/one@{scene.mirrored}").out == f"{scene.address}/mirror/app@{scene.mirrored}\n"
+    assert host("tags", "short").out == "1\n"
+    assert host("pull", "short:1").out == f"Pulled {scene.address}/team/app:1@{scene.original}\n"
+    (host.path / "base.rec").write_text("FROM short:1\n")
+    (host.path / "a.rec").write_text("FROM ./base.rec\nCOPY --from=some/one:1 /a /b\n")
+    assert host("build", "a.rec", "-t", "child").code == 0
+    assert host("lock", "a.rec").code == 0
+    assert f'"{scene.address}/mirror/app:1"' in (host.path / "a.rec.lock").read_text()
+    assert host("pull", "--policy=never", f"{scene.address}/mirror/app:1").code == 0
+    host.write(f'[aliases]\n"short" = "{scene.address}/mirror/app"\n')
+    assert host("inspect", "--remote", "short:1", "--format", "{{.Digest}}").out.strip() == scene.mirrored
+
+
+@pytest.mark.parametrize(
+    "alias", ['"short:1" = "r.example/x"', '"short" = "x"', '"r.example/x" = "r.example/y"']
+)
+def test_an_alias_that_makes_no_sense_is_named(host: Host, alias: str) -> None:
+    host.write(f"[aliases]\n{alias}\n")
+    (host.path / "pybuild.toml").write_text('short-names = "aliases"\n')
+    done = host("tags", "short")
+    assert done.code == 2 and "usage/alias" in done.err
