@@ -1,7 +1,7 @@
 """Completion scripts for shells, made from the command line's own parser: they know just what it knows.
 
-The scripts hold the words; only images, containers and cache mounts are asked for while completing, and
-stages are read from the recipe named on the line.
+The scripts hold the words; only images, containers, cache mounts and registries with a login are asked for
+while completing, and stages are read from the recipe named on the line.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ KINDS = {
     "NAME[:TAG]": "image",
     "CONTAINER": "container",
     "ID": "cache-mount",
+    "REGISTRY": "registry",
     "STAGE": "stage",
     "DIR": "directory",
     "CONTEXT": "directory",

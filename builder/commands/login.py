@@ -35,6 +35,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--authfile", metavar="FILE", help="keep the login in FILE (default: $REGISTRY_AUTH_FILE, ...)"
     )
     parser.add_argument("--get-login", action="store_true", help="print who is logged in, and do nothing")
+    parser.add_argument(
+        "--list", action="store_true", help="print where somebody is logged in, and do nothing"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     from builder.registries import configured, registry_transport
     from cache.registry.login import login_key
 
+    if args.list:
+        return _list(args)
     key = login_key(args.registry)
     if args.get_login:
         return _show(key, args.authfile)
@@ -68,6 +73,16 @@ def _check(args: argparse.Namespace) -> None:
             "use --password-stdin",
             file=sys.stderr,
         )
+
+
+def _list(args: argparse.Namespace) -> int:
+    from cache.registry.authfile import known_files
+
+    if args.registry is not None:
+        raise UsageError("--list is every registry: none is to be named", code="usage/arguments")
+    keys = {key for file in known_files(os.environ, args.authfile) for key in file.known()}
+    print("".join(f"{key}\n" for key in sorted(keys)), end="")
+    return 0
 
 
 def _show(key: str, authfile: str | None) -> int:

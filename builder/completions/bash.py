@@ -103,6 +103,7 @@ _pybuild() {
         choice) COMPREPLY+=($(compgen -W "$choices" -- "$cur")) ;;
         image) _pybuild_words "$cur" < <(pybuild images --names 2>/dev/null) ;;
         container) _pybuild_words "$cur" < <(pybuild containers -q 2>/dev/null) ;;
+        registry) _pybuild_words "$cur" < <(pybuild login --list 2>/dev/null) ;;
         cache-mount)
             if [[ ${words[2]} == import ]]; then
                 _pybuild_files file "$cur"

@@ -38,6 +38,10 @@ function __pybuild_containers
     pybuild containers -q 2>/dev/null
 end
 
+function __pybuild_registries
+    pybuild login --list 2>/dev/null
+end
+
 function __pybuild_cache_mounts
     if contains -- import (__pybuild_words)
         __fish_complete_path (commandline -ct)
@@ -75,6 +79,7 @@ _WORDS = {
     "image": "(__pybuild_images)",
     "container": "(__pybuild_containers)",
     "cache-mount": "(__pybuild_cache_mounts)",
+    "registry": "(__pybuild_registries)",
     "stage": "(__pybuild_stages)",
     "directory": "(__fish_complete_directories (commandline -ct))",
     "file": "(__fish_complete_path (commandline -ct))",

@@ -23,6 +23,12 @@ _pybuild_containers() {
     _wanted containers expl container compadd -a ids
 }
 
+_pybuild_registries() {
+    local -a names
+    names=(${(f)"$(pybuild login --list 2>/dev/null)"})
+    _wanted registries expl registry compadd -a names
+}
+
 _pybuild_cache_mounts() {
     local -a ids
     if [[ ${words[(r)import]} == import ]]; then
@@ -94,6 +100,7 @@ _ACTIONS = {
     "image": "_pybuild_images",
     "container": "_pybuild_containers",
     "cache-mount": "_pybuild_cache_mounts",
+    "registry": "_pybuild_registries",
     "stage": "_pybuild_stages",
     "directory": "_files -/",
     "file": "_files",

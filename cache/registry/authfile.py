@@ -81,6 +81,17 @@ class AuthFile:
                 del content["auths"]
         return gone
 
+    def known(self) -> tuple[str, ...]:
+        """Return what there are logins for. Raises RegistryError (registry/credentials)."""
+        try:
+            content = _parsed(_read(_target(self.path))[0], self.path)
+        except OSError as error:
+            raise _failed(self.path, "read", error) from None
+        hub = {normalise(key) for key in HUB_KEYS}
+        tables = (content.get("auths"), content.get("credHelpers"))
+        names = [normalise(name) for table in tables if isinstance(table, dict) for name in table]
+        return tuple(dict.fromkeys(DEFAULT_REGISTRY if name in hub else name for name in names))
+
     def spelling(self, key: str) -> str:
         """How a login for `key` is spelt here: Docker knows its Hub by the URL of its first index alone."""
         if key == DEFAULT_REGISTRY and os.path.basename(self.path) == "config.json":

@@ -196,6 +196,7 @@ def test_docker_hub_has_the_key_that_each_tool_looks_under(home: Home, name: str
 def test_all_logins_are_forgotten(home: Home, registry: Registry) -> None:
     home.write(home.podman, {"auths": {"a.example": _auth()}})
     home.write(home.docker, {"auths": {"b.example": _auth()}, "detachKeys": "x"})
+    assert home("login", "--list").lines == ["a.example", "b.example"]
     assert len(home("logout", "--all").lines) == 2
     assert (home.read(home.podman), home.read(home.docker)) == ({}, {"detachKeys": "x"})
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import subprocess
@@ -53,6 +54,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
             store.cache_mounts.acquire(name).release()
     finally:
         store.close()
+    (directory / ".docker").mkdir()
+    logins: dict[str, object] = {"https://index.docker.io/v1/": {}, "localhost:5000": {}}
+    (directory / ".docker/config.json").write_text(json.dumps({"auths": logins}))
     python_path = os.pathsep.join(path for path in sys.path if path)
     program = bin_ / "pybuild"
     program.write_text(
@@ -61,6 +65,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     )
     program.chmod(0o755)
     environment = {"PATH": f"{bin_}:{os.environ['PATH']}", "PYBUILD_ROOT": str(root), "HOME": str(directory)}
+    environment["XDG_RUNTIME_DIR"] = str(directory)
     for shell in SHELLS:
         done = subprocess.run(
             ["pybuild", "completion", shell],
@@ -145,6 +150,8 @@ def test_the_shell_itself_finds_no_fault_in_its_script(place: Place, shell: str)
         ("pybuild cache-mounts rm ", ["/root/.cache", "apt"]),
         ("pybuild cache-mounts export -o x ap", ["apt"]),
         ("pybuild cache-mounts import o", ["other.txt"]),
+        ("pybuild logout ", ["docker.io", "localhost:5000"]),
+        ("pybuild login lo", ["localhost:5000"]),
         ("pybuild nonsense.rec --labe", ["--label"]),
     ],
 )
@@ -170,6 +177,7 @@ def test_bash_offers_commands_and_recipes_first(place: Place) -> None:
         ("pybuild history ", ["app:1.2", "app:latest", "debian:bookworm"]),
         ("pybuild completion ", ["bash", "fish", "zsh"]),
         ("pybuild cache-mounts rm ap", ["apt"]),
+        ("pybuild logout lo", ["localhost:5000"]),
     ],
 )
 def test_fish_completes(place: Place, line: str, offered: list[str]) -> None:
@@ -183,6 +191,7 @@ TYPED = [
     ("java.rec --target o\t", "pybuild java.rec --target one"),
     ("history deb\t", "pybuild history debian:bookworm"),
     ("cache-mounts rm /ro\t", "pybuild cache-mounts rm /root/.cache"),
+    ("logout lo\t", "pybuild logout localhost:5000"),
     ("build two\t", "pybuild build two\\ words.rec"),
 ]
 
