@@ -200,7 +200,7 @@ def _refused(endpoint: Endpoint, realm: _Realm, status: int, credential: Credent
         return RegistryError(
             f"the token server {_host(realm)} refuses {who} for {endpoint} (status {status})",
             code="registry/unauthorized",
-            hint=f"log in to {endpoint.registry}: pybuild reads what docker login and podman login store",
+            hint=f"log in anew: pybuild login {endpoint.registry}",
         )
     return RegistryError(
         f"the token server {_host(realm)} of {endpoint} fails (status {status})", code="registry/unavailable"

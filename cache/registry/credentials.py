@@ -79,10 +79,23 @@ def auth_files(environ: Mapping[str, str]) -> tuple[str, ...]:
     config = environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config")
     docker = environ.get("DOCKER_CONFIG") or os.path.join(home, ".docker")
     return (
-        os.path.join(run, "containers/auth.json") if run else f"/run/containers/{os.getuid()}/auth.json",
+        os.path.join(run, "containers/auth.json") if run else f"/run/containers/{_uid()}/auth.json",
         os.path.join(config, "containers/auth.json"),
         os.path.join(docker, "config.json"),
     )
+
+
+def _uid() -> int:
+    """The user's id as podman has it: outside of the user namespace that a build without root is in
+    (user_namespaces(7), uid_map).
+    """
+    uid = os.getuid()
+    try:
+        with open("/proc/self/uid_map", encoding="ascii") as file:
+            maps = [tuple(map(int, line.split())) for line in file]
+    except (OSError, ValueError):
+        return uid
+    return next((out + uid - inside for inside, out, count in maps if inside <= uid < inside + count), uid)
 
 
 def _read(path: str) -> Mapping[str, Any]:

@@ -68,8 +68,8 @@ def _said(body: bytes) -> str:
 def _hint(code: str, endpoint: Endpoint) -> str | None:
     if code in ("registry/unauthorized", "registry/denied"):
         return (
-            f"check the name; if it is private, log in to {endpoint.registry} "
-            "(pybuild reads what docker login and podman login store)"
+            f"check the name; if it is private: pybuild login {endpoint.registry} "
+            "(what docker login and podman login store is read, too)"
         )
     if code == "registry/not-found":
         return "check the name and the tag"
