@@ -94,6 +94,12 @@ class Layout:
             raise DigestMismatch(f"{self._name}: blob {descriptor.digest} is damaged: it has another digest")
         return data
 
+    def select(self, selector: Selector, platform: Platform) -> Descriptor:
+        """Return what the layout's index has for `selector`: a manifest, or an index of several. Raises
+        BaseError, FormatError.
+        """
+        return self._select(self.index(), selector, platform)
+
     def open_blob(self, descriptor: Descriptor) -> tuple[Readable, int]:
         """Return a stream of a blob, not verified yet, and its size. Raises FormatError if it is missing."""
         digest = descriptor.digest

@@ -41,7 +41,7 @@ def export(group: Group, spec: OutputSpec, store: Store, emit: Emit) -> Output:
     that nothing names.
     """
     found: list[Descriptor] = []
-    with _layout(spec.dest) as layout:
+    with open_layout(spec.dest) as layout:
         for source in group:
             blobs = _add_layers(layout, source, spec, store, Meters(emit), emit)
             document, bare = image_manifest(source, blobs)
@@ -55,7 +55,7 @@ def export(group: Group, spec: OutputSpec, store: Store, emit: Emit) -> Output:
 
 
 def _add_layers(
-    layout: _Layout, source: Source, spec: OutputSpec, store: Store, meters: Meters, emit: Emit
+    layout: LayoutWriter, source: Source, spec: OutputSpec, store: Store, meters: Meters, emit: Emit
 ) -> list[LayerBlob]:
     blobs: list[LayerBlob] = []
     with closing(pack(store, source.layers, spec.compression, emit)) as packed:
@@ -66,7 +66,7 @@ def _add_layers(
     return blobs
 
 
-class _Layout:
+class LayoutWriter:
     """A layout under construction, in the directory that is open as `root`. Knows what it added."""
 
     def __init__(self, root: int, dest: str, index: Index) -> None:
@@ -87,9 +87,13 @@ class _Layout:
 
     def blob(self, digest: Digest, size: int, write: Callable[[Stream], object]) -> None:
         """Add a blob, unless the layout has it, and it is right."""
-        if _digest(self._blobs, digest.hex, size) != digest:
+        if not self.has(digest, size):
             self._file(self._blobs, digest.hex, write)
             self._added.append(digest.hex)
+
+    def has(self, digest: Digest, size: int) -> bool:
+        """Whether the layout has a blob, and it is right."""
+        return _digest(self._blobs, digest.hex, size) == digest
 
     def documents(self, *documents: bytes) -> None:
         """Add documents."""
@@ -124,7 +128,7 @@ def _write(data: bytes, stream: Stream) -> None:
 
 
 @contextmanager
-def _layout(dest: str) -> Iterator[_Layout]:
+def open_layout(dest: str) -> Iterator[LayoutWriter]:
     """Open the layout at `dest` for nobody else to add to; it is made if there is nothing, or an empty
     directory."""
     with writing(dest):
@@ -132,7 +136,7 @@ def _layout(dest: str) -> Iterator[_Layout]:
     try:
         with writing(dest):
             index = _read_index(root, dest)
-        layout = _Layout(root, dest, index)
+        layout = LayoutWriter(root, dest, index)
         try:
             yield layout
         except BaseException:

@@ -9,6 +9,8 @@ from builder.exporters.packing import write_layer
 from cache import tar_format
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from builder.exporters.destination import Stream
     from builder.exporters.meter import Meters
     from cache.blobs import LayerBlob
@@ -31,6 +33,13 @@ class TarArchive:
         self._header(name, len(data))
         self.stream.write(data)
         self.stream.write(tar_format.padding(len(data)))
+
+    def stream_file(self, name: str, size: int, chunks: Iterator[bytes]) -> None:
+        """Add a file of `size` bytes, which are what `chunks` yields."""
+        self._header(name, size)
+        for chunk in chunks:
+            self.stream.write(chunk)
+        self.stream.write(tar_format.padding(size))
 
     def layer(self, name: str, store: Store, layer: Layer, blob: LayerBlob, meters: Meters) -> None:
         """Add a layer as the blob that it is, or as its tar if that is not compressed. Raises StoreError."""
