@@ -123,9 +123,15 @@ def pull_scope(repository: str) -> str:
     return f"repository:{repository}:pull"
 
 
+def push_scope(repository: str, mounted: str | None = None) -> str:
+    """The scope of writing to `repository`, and of reading from `mounted`, too."""
+    scope = f"repository:{repository}:pull,push"
+    return scope if mounted is None or mounted == repository else f"{scope} {pull_scope(mounted)}"
+
+
 def repository_of(scope: str) -> str:
-    """The repository that a scope is about, or ""."""
-    kind, _, rest = scope.partition(":")
+    """The repository that a scope is about, the first of several, or ""."""
+    kind, _, rest = scope.partition(" ")[0].partition(":")
     return rest.rpartition(":")[0] if kind == "repository" else ""
 
 
@@ -168,12 +174,11 @@ def _token_request(realm: _Realm, scope: str, credential: Credential | None, tls
         }
         headers = {"Content-Type": "application/x-www-form-urlencoded"}
         return Request("POST", realm.url, headers, urlencode(form).encode(), tls)
-    query = {"service": realm.service} if realm.service else {}
-    if scope:
-        query["scope"] = scope
+    query = [("service", realm.service)] if realm.service else []
+    query += [("scope", each) for each in scope.split(" ") if each]  # token.md: given once for each
     headers = {}
     if credential is not None:
-        query["account"] = credential.username
+        query.append(("account", credential.username))
         headers["Authorization"] = basic_header(credential)
     separator = "&" if "?" in realm.url else "?"
     return Request("GET", f"{realm.url}{separator}{urlencode(query)}", headers, None, tls)

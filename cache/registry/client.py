@@ -28,6 +28,7 @@ from cache.registry.transport import Response, Transport, UrllibTransport, read_
 if TYPE_CHECKING:
     from cache.oci.platform import Platform
     from cache.oci.reference import Reference
+    from cache.registry.writer import RepositoryWriter
 
 _ACCEPT = ", ".join(sorted(MANIFEST_TYPES | INDEX_TYPES))
 _DEEPEST_INDEX = 4
@@ -173,6 +174,13 @@ class RegistryClient:
             except (TransportFailure, RegistryError, FormatError) as error:
                 attempts.append(Attempt(endpoint, error))
         raise summary(f"the referrers of {reference.name}@{digest}", attempts)
+
+    def writer(self, reference: Reference) -> RepositoryWriter:
+        """Return what writes to the repository of `reference`. Raises RegistryError (registry/blocked)."""
+        from cache.registry.writer import RepositoryWriter
+
+        endpoint = self._registries.origin(reference.registry, reference)
+        return RepositoryWriter(self._session, endpoint, reference, self)
 
     def stop(self) -> None:
         """End every transfer in every thread soon: they raise `session.Cancelled`.

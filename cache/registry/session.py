@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from urllib.parse import urljoin, urlsplit
 
 from cache.registry.auth import Authorizer
@@ -13,7 +14,7 @@ from cache.registry.endpoints import Endpoint
 from cache.registry.failures import TransportFailure
 from cache.registry.proxies import host_of, is_loopback
 from cache.registry.retry import TRANSIENT, RetryPolicy, retry_after
-from cache.registry.transport import Request, Response, Transport
+from cache.registry.transport import Body, Request, Response, Tls, Transport
 
 _REDIRECTS = frozenset((301, 302, 303, 307, 308))
 _MOST_REDIRECTS = 10
@@ -43,6 +44,7 @@ class Session:
         *,
         scope: str,
         headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
     ) -> Response:
         """Ask `endpoint` for /v2/`path`, and return the answer, whatever its status.
 
@@ -52,7 +54,7 @@ class Session:
         failures: list[tuple[str, TransportFailure]] = []
         for scheme in (known,) if known else endpoint.schemes:
             url = f"{scheme}://{endpoint.host}/v2/{path}"
-            request = Request(method, url, dict(headers or {}), None, endpoint.tls)
+            request = Request(method, url, dict(headers or {}), body, endpoint.tls)
             try:
                 response = self._authorized(endpoint, request, scope, scheme)
             except TransportFailure as failure:
@@ -63,6 +65,52 @@ class Session:
                 self._schemes[endpoint.host] = scheme
                 return response
         raise _combined(failures)
+
+    def send_body(
+        self,
+        endpoint: Endpoint,
+        method: str,
+        url: str,
+        body: Body,
+        *,
+        scope: str,
+        headers: Mapping[str, str] | None = None,
+        read: float | None = None,
+    ) -> Response:
+        """Send `body` to `url`, which `endpoint` has named (`locate`), once: what is done about a failure
+        depends on what is there by then. Raises TransportFailure, RegistryError.
+        """
+        here = urlsplit(url)
+        own = (here.scheme, here.netloc) == (self._schemes.get(endpoint.host), endpoint.host)
+        tls = endpoint.tls if own else _tls_of(endpoint, here.hostname or "")
+        request = Request(method, url, dict(headers or {}), body, tls, read)
+        if not own:
+            return self._transport.send(request)
+        header = self._authorizer.header(endpoint, scope, here.scheme)
+        response = self._transport.send(_with(request, header))
+        if response.status != 401:
+            return response
+        answer = self._authorizer.answer(endpoint, scope, here.scheme, response, header)
+        if answer is None:
+            return response
+        response.close()
+        return self._transport.send(_with(request, answer))
+
+    def locate(self, endpoint: Endpoint, location: str, base: str) -> str:
+        """Return the URL that `location`, in an answer to a request for `base` (below /v2/), means.
+
+        A registry behind a proxy may not know that it is spoken to over TLS: the scheme that works is kept.
+        Raises TransportFailure for what is no URL to send anything to.
+        """
+        scheme = self._schemes.get(endpoint.host, endpoint.schemes[0])
+        url = urljoin(f"{scheme}://{endpoint.host}/v2/{base}", location)
+        parts = urlsplit(url)
+        if parts.netloc == endpoint.host:
+            return parts._replace(scheme=scheme).geturl()
+        plain = parts.scheme == "http" and (scheme == "http" or not endpoint.tls.verify)
+        if not parts.hostname or not (plain or parts.scheme == "https"):
+            raise TransportFailure("other", f"it wants uploads at {url[:200]!r}")
+        return url
 
     def wait(self, seconds: float) -> None:
         """Sleep. Raises Cancelled if the session is stopped, then or before."""
@@ -137,11 +185,17 @@ class Session:
             self.wait(pause)
 
 
+def _tls_of(endpoint: Endpoint, host: str) -> Tls:
+    """How another host than the registry is trusted; its own name, at another port, is the registry's."""
+    own = host == host_of(endpoint.host) or is_loopback(host)
+    return endpoint.tls if own else endpoint.tls.elsewhere
+
+
 def _with(request: Request, authorization: str | None) -> Request:
     if authorization is None:
         return request
     headers = {**request.headers, "Authorization": authorization}
-    return Request(request.method, request.url, headers, request.body, request.tls)
+    return replace(request, headers=headers)
 
 
 def _redirect(endpoint: Endpoint, request: Request, location: str) -> Request:
@@ -159,8 +213,7 @@ def _redirect(endpoint: Endpoint, request: Request, location: str) -> Request:
     if (old.scheme, old.netloc) == (new.scheme, new.netloc):
         return Request(request.method, url, request.headers, None, request.tls)
     headers = {key: value for key, value in request.headers.items() if key.lower() != "authorization"}
-    own = new.hostname == host_of(endpoint.host) or is_loopback(new.hostname)
-    return Request(request.method, url, headers, None, endpoint.tls if own else endpoint.tls.elsewhere)
+    return Request(request.method, url, headers, None, _tls_of(endpoint, new.hostname))
 
 
 def _combined(failures: list[tuple[str, TransportFailure]]) -> TransportFailure:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -45,15 +45,26 @@ class Tls:
 VERIFIED = Tls()
 
 
+_TAKING = 60.0
+"""Seconds that a server may be busy with what it has, and not read on."""
+
+Body = bytes | Callable[[], Iterator[bytes]] | None
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One HTTP request. `headers` may hold credentials: a Request is never logged."""
+    """One HTTP request. `headers` may hold credentials: a Request is never logged.
+
+    `body` may be a function that begins to read it, each time that it is sent; then `headers` have its
+    length. `read`: the longest silence in seconds, None for the transport's own.
+    """
 
     method: str
     url: str
     headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | None = None
+    body: Body = None
     tls: Tls = VERIFIED
+    read: float | None = None
 
 
 class Response(Protocol):
@@ -127,13 +138,15 @@ class UrllibTransport:
 
         pool = self._pool(request)
         headers = {"User-Agent": self._user_agent, "Accept-Encoding": "identity", **request.headers}
-        timeout = urllib3.Timeout(connect=self._connect, read=self._read)
+        # urllib3 takes the first one for the silence of a reader of what is sent, too.
+        connect = _TAKING if callable(request.body) else self._connect
+        timeout = urllib3.Timeout(connect=connect, read=request.read or self._read)
         try:
             answer = pool.request(
                 request.method,
                 request.url,
                 headers=headers,
-                body=request.body,
+                body=request.body() if callable(request.body) else request.body,
                 timeout=timeout,
                 retries=False,
                 redirect=False,

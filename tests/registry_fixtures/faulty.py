@@ -17,7 +17,8 @@ Kind = Literal["cut", "short", "stall", "corrupt", "status", "redirect", "no-ran
 
 @dataclass
 class Fault:
-    """Happens to the next `times` requests whose path contains `path`.
+    """Happens to the next `times` requests whose path contains `path`; for others than GET, it may be
+    "METHOD path", and `least` bytes is how large their bodies must be.
 
     cut: the connection ends after `at` bytes of the body. short: it ends there, in good order, and the
     headers said so. stall: nothing comes after `at` bytes. corrupt: the byte at `at` is another. status:
@@ -33,6 +34,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     location: str = ""
     body: bytes = b""
+    least: int = 0
 
 
 @dataclass(frozen=True)
@@ -74,10 +76,10 @@ class FaultyProxy:
         self._server.server_close()
         self._thread.join()
 
-    def next_fault(self, path: str) -> Fault | None:
+    def next_fault(self, path: str, size: int = 0) -> Fault | None:
         with self.lock:
             for fault in self.faults:
-                if fault.path in path and fault.times > 0:
+                if fault.path in path and fault.times > 0 and size >= fault.least:
                     fault.times -= 1
                     return fault
         return None
@@ -105,6 +107,51 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         connection.close()
         self._pass_on(answer, body, fault)
 
+    def do_HEAD(self) -> None:
+        self._write()
+
+    def do_POST(self) -> None:
+        self._write()
+
+    def do_PUT(self) -> None:
+        self._write()
+
+    def do_PATCH(self) -> None:
+        self._write()
+
+    def _write(self) -> None:
+        """Pass on a request with a body: of one that is to be cut, the first `at` bytes."""
+        self.owner.seen.append(Seen(self.command, self.path, dict(self.headers.items())))
+        size = int(self.headers.get("Content-Length") or 0)
+        fault = self.owner.next_fault(f"{self.command} {self.path}", size)
+        if fault is not None and fault.kind in _WITHOUT_ORIGIN:
+            self.rfile.read(size)
+            _WITHOUT_ORIGIN[fault.kind](self, fault)
+            return
+        cut = fault is not None and fault.kind == "cut"
+        body = self.rfile.read(min(size, fault.at) if cut and fault is not None else size)
+        headers = {key: value for key, value in self.headers.items() if key.lower() != "connection"}
+        headers["Content-Length"] = str(len(body))
+        if cut:
+            headers.pop("Content-Range", None)
+        connection = http.client.HTTPConnection("127.0.0.1", self.owner.port, timeout=10)
+        connection.request(self.command, self.path, body, headers)
+        answer = connection.getresponse()
+        found = answer.read()
+        connection.close()
+        if cut:
+            self._reset()
+            return
+        self.send_response_only(answer.status)
+        for key, value in answer.getheaders():
+            if key.lower() != "connection" and (key.lower() != "content-length" or self.command == "HEAD"):
+                self.send_header(key, value)
+        if self.command != "HEAD":
+            self.send_header("Content-Length", str(len(found)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(found)
+
     def _pass_on(self, answer: http.client.HTTPResponse, body: bytes, fault: Fault | None) -> None:
         kind = None if fault is None else fault.kind
         at = 0 if fault is None else min(fault.at, len(body))
@@ -117,7 +164,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.send_response_only(answer.status)
         for key, value in answer.getheaders():
             if key.lower() not in ("content-length", "connection"):
-                self.send_header(key, value.replace(f"localhost:{self.owner.port}", self.owner.address))
+                for host in ("localhost", "127.0.0.1"):
+                    value = value.replace(f"{host}:{self.owner.port}", self.owner.address)
+                self.send_header(key, value)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body[:at] if kind in ("cut", "stall") else body)

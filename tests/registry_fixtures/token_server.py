@@ -54,11 +54,14 @@ class TokenServer:
         """A signed token (JWT, RS256) with the actions of `scope` that `user` may do."""
         with open(self.certificate) as file:
             der = "".join(file.read().splitlines()[1:-1])
-        kind, _, rest = scope.partition(":")
-        name, _, actions = rest.rpartition(":")
-        allowed = [
-            action for action in actions.split(",") if user or (action == "pull" and "public/" in name)
-        ]
+        access = []
+        for each in scope.split():
+            kind, _, rest = each.partition(":")
+            name, _, actions = rest.rpartition(":")
+            allowed = [
+                action for action in actions.split(",") if user or (action == "pull" and "public/" in name)
+            ]
+            access.append({"type": kind, "name": name, "actions": allowed})
         now = int(time.time())
         claims = {
             "iss": "test",
@@ -68,7 +71,7 @@ class TokenServer:
             "nbf": now - 60,
             "iat": now,
             "jti": os.urandom(8).hex(),
-            "access": [{"type": kind, "name": name, "actions": allowed}] if scope else [],
+            "access": access,
         }
         header = {"typ": "JWT", "alg": "RS256", "x5c": [der]}
         signed = f"{_encode(json.dumps(header).encode())}.{_encode(json.dumps(claims).encode())}"
@@ -99,7 +102,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _answer(
         self, method: str, parameters: dict[str, list[str]], user: str, how: str, *, refused: bool
     ) -> None:
-        scope = parameters.get("scope", [""])[0]
+        scope = " ".join(parameters.get("scope", []))
         self.owner.requests.append((method, scope, how))
         answer: dict[str, Any] = {"details": "who are you?"}
         if not refused:

@@ -1,0 +1,3 @@
+"""`pybuild copy`: images from one place to another, byte by byte as they are; one module for each kind of
+place.
+"""
