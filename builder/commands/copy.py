@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from builder.imagecopy.base import Destination, Document, Source
     from builder.imagecopy.places import Place
     from builder.session import Session
+    from cache.oci.digest import Digest
     from cache.registry.endpoints import Registries
 
 
@@ -111,7 +112,8 @@ def _copy(
         if platform is not None:
             root = only(origin, root, platform)
         parts = parts_of(origin, root, referrers=args.referrers)
-        target = _destination(destination, config, registries, args.authfile, origin)
+        digest = root.descriptor.digest
+        target = _destination(destination, config, registries, args.authfile, origin, digest)
         stack.callback(target.close)
         copy(origin, target, parts, emit)
     return root
@@ -147,7 +149,12 @@ def _source(
 
 
 def _destination(
-    place: Place, config: Config, registries: Registries, authfile: str | None, origin: Source
+    place: Place,
+    config: Config,
+    registries: Registries,
+    authfile: str | None,
+    origin: Source,
+    digest: Digest,
 ) -> Destination:
     """Open what is copied to. Raises BuildError, CacheError."""
     if place.kind == "registry":
@@ -156,7 +163,8 @@ def _destination(
         from builder.registries import registry_client
 
         reference = named(place.location, config)
-        return RegistryDestination(registry_client(registries, authfile), reference, origin.repository)
+        client = registry_client(registries, authfile)
+        return RegistryDestination(client, reference, origin.repository, digest)
     from builder.imagecopy.layouts import ArchiveDestination, LayoutDestination
 
     return LayoutDestination(place) if place.kind == "oci-layout" else ArchiveDestination(place)

@@ -8,10 +8,10 @@ that every digest stays.
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from builder.exporters.meter import Meter, Meters, Stopped
 from cache.errors import DigestMismatch, FormatError, RegistryError
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from builder.events import Emit
     from builder.imagecopy.base import Destination, Document, Source
     from cache.oci.platform import Platform
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 _DEEPEST = 4
 _MOST_DOCUMENTS = 10_000
@@ -88,8 +91,7 @@ def copy(source: Source, destination: Destination, parts: Parts, emit: Emit) -> 
     meters = Meters(emit)
     mover = _Mover(source, destination, meters)
     mover.move(list(parts.blobs.values()))
-    for document in parts.documents:
-        destination.add(document)
+    _add(destination, parts.documents)
     # What refers to an image goes before its name: who finds the image finds its signature.
     for document, descriptor in parts.referrers:
         destination.refer(document, descriptor)
@@ -108,15 +110,32 @@ def _below(
         return
     if not depth:
         raise FormatError(f"an index within an index, {_DEEPEST} deep: refused")
-    for item in content.manifests:
-        if item.digest in seen:
-            continue
-        seen.add(item.digest)
-        if len(seen) > _MOST_DOCUMENTS:
-            raise FormatError(f"an image of more than {_MOST_DOCUMENTS} manifests: refused")
-        document = source.document(item)
+    items = [item for item in dict.fromkeys(content.manifests) if item.digest not in seen]
+    seen.update(item.digest for item in items)
+    if len(seen) > _MOST_DOCUMENTS:
+        raise FormatError(f"an image of more than {_MOST_DOCUMENTS} manifests: refused")
+    for document in _several(source.document, items):
         _below(source, document, parts, seen, depth - 1, found)
         found.append(document)
+
+
+def _several(work: Callable[[_T], _R], items: Sequence[_T], at_once: int = 8) -> list[_R]:
+    """Do several small things that wait for a network at the same time."""
+    if len(items) < 2 or at_once == 1:
+        return [work(item) for item in items]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(at_once, thread_name_prefix="copy") as pool:
+        return list(pool.map(work, items))
+
+
+def _add(destination: Destination, documents: Sequence[Document]) -> None:
+    """Hand over manifests side by side, and then indexes, each after those below it."""
+    manifests = [each for each in documents if isinstance(each.content, Manifest)]
+    _several(destination.add, manifests, destination.at_once)
+    for document in documents:
+        if not isinstance(document.content, Manifest):
+            destination.add(document)
 
 
 def _referrers(source: Source, subjects: Sequence[Document], parts: Parts, seen: set[Digest]) -> None:

@@ -56,8 +56,14 @@ class RegistryDestination:
 
     at_once = 4
 
-    def __init__(self, client: RegistryClient, reference: Reference, origin: Reference | None) -> None:
-        """`origin` is the repository that it comes from: one of the same registry lends its blobs."""
+    def __init__(
+        self, client: RegistryClient, reference: Reference, origin: Reference | None, digest: Digest
+    ) -> None:
+        """`origin` is the repository that it comes from: one of the same registry lends its blobs. `digest`
+        is that of what will be copied. Raises UsageError if the name has another one, RegistryError.
+        """
+        if reference.digest not in (None, digest):
+            raise UsageError(f"{reference}: what is copied is {digest}", code="usage/place")
         self._client = client
         self._reference = reference
         self._writer = client.writer(reference)
@@ -86,11 +92,8 @@ class RegistryDestination:
             self._writer.put_referrer(subject.digest, listed, document.data)
 
     def finish(self, root: Document) -> None:
-        """Give the image its name. Raises RegistryError, UsageError for a digest that it does not have."""
-        digest = root.descriptor.digest
-        if self._reference.digest not in (None, digest):
-            raise UsageError(f"{self._reference}: what is copied is {digest}", code="usage/place")
-        name = self._reference.tag or digest
+        """Give the image its name. Raises RegistryError."""
+        name = self._reference.tag or root.descriptor.digest
         self._writer.put_manifest(name, root.descriptor.media_type, root.data)
 
     def stop(self) -> None:

@@ -194,6 +194,15 @@ def test_from_one_registry_to_another(pybuild: Pybuild, origin: Origin, target: 
     assert target.seen("PUT")[-1] == "/v2/a/b/manifests/y", "the name comes last"
 
 
+def test_a_copy_can_go_by_its_digest_alone(pybuild: Pybuild, origin: Origin, target: Target) -> None:
+    name = f"{target.address}/a@{_digest(origin.one)}"
+    pybuild("copy", origin.name("1"), name)
+    assert _raw(f"{target.direct}/a@{_digest(origin.one)}") == origin.one
+    done = pybuild.try_("copy", origin.name("arm"), name)
+    assert done.code == 2 and "usage/place" in done.err
+    assert not target.seen("PATCH", _digest(origin.arm))
+
+
 def test_within_a_registry_blobs_are_mounted(pybuild: Pybuild, origin: Origin, target: Target) -> None:
     pybuild("copy", origin.name("all"), f"{target.address}/a:x")
     before = len(target.seen("PATCH"))
