@@ -107,6 +107,8 @@ def _read(path: str) -> Mapping[str, Any]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
+        if isinstance(error, PermissionError) and not os.path.lexists(path):
+            return {}  # podman as root has made /run/containers, which nobody else may look into
         reason = error.strerror if isinstance(error, OSError) else "it is not valid JSON"
         raise _error(f"the credentials in {path} cannot be read: {reason}") from None
     return content if isinstance(content, dict) else {}

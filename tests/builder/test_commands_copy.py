@@ -20,6 +20,7 @@ from tests.registry_fixtures import images
 from tests.registry_fixtures.faulty import Fault, FaultyProxy, Kind
 from tests.registry_fixtures.registry import PASSWORD, USER, Registry
 from tests.registry_fixtures.token_server import TokenServer
+from tests.rootless_fixtures.user import User
 
 pytestmark = pytest.mark.peer("docker-registry", "skopeo", "umoci")
 
@@ -382,3 +383,22 @@ def test_what_is_no_place_is_said_to_be_none(
     done = pybuild.try_("copy", source, destination)
     assert done.code == code, done.err
     assert sorted(os.listdir(tmp_path)) == ["busy", "file", "layout"]
+
+
+@pytest.mark.peer("newuidmap")
+@pytest.mark.parametrize("subordinate", [True, False])
+def test_a_user_logs_in_pulls_and_copies(origin: Origin, tmp_path: Path, subordinate: bool) -> None:
+    user = User(str(tmp_path / "user"), subordinate=subordinate)
+    with Registry(str(tmp_path / "registry"), login=True) as registry:
+        name = f"{registry.address}/app:1"
+        user("login", "-u", USER, "--password-stdin", registry.address, stdin=PASSWORD)
+        config = os.stat(f"{user.home}/.docker/config.json")
+        assert (config.st_uid, config.st_mode & 0o777) == (user.uid, 0o600)
+        user("copy", origin.name("1"), name)
+        user("pull", name)
+        user("copy", f"store:{name}", "oci:layout:x")
+        assert os.stat(f"{user.cwd}/layout/index.json").st_uid == user.uid
+        _whole(Path(user.cwd, "layout"))
+        user("logout", registry.address)
+        assert user.try_("pull", name).code == 3
+    assert user.leftovers() == []
