@@ -95,7 +95,7 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
         yield running
 
 
-@pytest.mark.peer("busybox", "docker-registry", "skopeo")
+@pytest.mark.peer("busybox", "docker-registry")
 def test_the_examples_run_and_print_what_the_page_says(tmp_path: Path, registry: Registry) -> None:
     pybuild = Pybuild(str(tmp_path / "store"), str(tmp_path / "work"))
     (tmp_path / "work").mkdir()
