@@ -75,7 +75,7 @@ def verify(transport: Transport, registries: Registries, key: str, credential: C
         accepted = False
     if not accepted:
         raise RegistryError(
-            f"{registry} refuses this login: nothing is stored",
+            f"{registry} refuses this login: it is not stored",
             code="registry/unauthorized",
             hint="check user and password; where two factors are asked for, that is an access token",
         )
