@@ -2,7 +2,7 @@
 launcher.
 
 The supervisor sees a call before the kernel carries it out. What comes of it is seen at the next call of
-anybody: by then the file is there, or it will not be.
+anybody. At the next call of the same thread the file is there, or it will not be.
 """
 
 from __future__ import annotations
@@ -10,41 +10,58 @@ from __future__ import annotations
 import os
 import stat
 
+from builder.caller import OWN_FILES
 from cache import ownership
 
 CALLS = ("open", "openat", "openat2", "creat", "mkdir", "mkdirat", "symlink", "symlinkat", "mknod", "mknodat")
+
+
+_MOST_WAITING = 64
+"""Threads that end before they have made what they were about to make are not heard of again."""
 
 
 class Creations:
     """The files that may have been made since the last look: an open directory, a name, whose it is to be."""
 
     def __init__(self) -> None:
-        self._pending: list[tuple[int, str, tuple[int, int]]] = []
+        self._pending: list[tuple[int, str, tuple[int, int], int]] = []
 
-    def expect(self, parent: int, name: str, owner: tuple[int, int]) -> None:
-        """Note that `name` in the open directory, which becomes ours, is about to be made, unless it is
-        there.
+    def expect(self, parent: int, name: str, owner: tuple[int, int], thread: int) -> None:
+        """Note that `name` in the open directory, which becomes ours, is about to be made by `thread`, unless
+        it is there.
         """
         if not name or _exists(parent, name):
             os.close(parent)
             return
-        self._pending.append((parent, name, owner))
+        self._pending.append((parent, name, owner, thread))
 
-    def settle(self) -> list[tuple[int, tuple[int, int]]]:
-        """Return what was made: open (O_PATH), for the caller to close, and whose it is."""
+    def settle(self, thread: int) -> list[tuple[int, tuple[int, int]]]:
+        """Return what was made: open (O_PATH), for the caller to close, and whose it is. What is not there is
+        waited for no more if `thread` was to make it, who does something else now, or too many are waited
+        for.
+        """
         made: list[tuple[int, tuple[int, int]]] = []
-        for parent, name, owner in self._pending:
+        if not self._pending:
+            return made
+        waiting = []
+        for entry in self._pending:
+            parent, name, owner, maker = entry
             try:
                 fd = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
             except OSError:
+                if maker != thread:
+                    waiting.append(entry)
+                else:
+                    os.close(parent)
                 continue
-            finally:
-                os.close(parent)
+            os.close(parent)
             if _is_ours(fd):
                 made.append((fd, owner))
             else:
                 os.close(fd)
-        self._pending.clear()
+        for entry in waiting[:-_MOST_WAITING]:
+            os.close(entry[0])
+        self._pending = waiting[-_MOST_WAITING:]
         return made
 
 
@@ -61,4 +78,4 @@ def _is_ours(fd: int) -> bool:
     status = os.fstat(fd)
     if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):
         return True
-    return ownership.recorded(f"/proc/self/fd/{fd}", status) == (status.st_uid, status.st_gid)
+    return ownership.recorded(f"{OWN_FILES}/{fd}", status) == (status.st_uid, status.st_gid)

@@ -7,8 +7,9 @@ Imported by the launcher: nothing heavy.
 from __future__ import annotations
 
 import errno
-import os
 from typing import NamedTuple
+
+from builder import caller
 
 _KEEP = 0xFFFFFFFF
 
@@ -19,6 +20,12 @@ class Credentials(NamedTuple):
     uids: tuple[int, int, int] = (0, 0, 0)
     gids: tuple[int, int, int] = (0, 0, 0)
     groups: tuple[int, ...] = ()
+
+    @classmethod
+    def of(cls, identity: tuple[int, int, tuple[int, ...]]) -> Credentials:
+        """Return those of a process that has a user's ids and groups alone; the kernel sorts the latter."""
+        uid, gid, groups = identity
+        return cls((uid,) * 3, (gid,) * 3, tuple(sorted(groups)))
 
     def ids(self, call: str) -> tuple[int, int, int]:
         """Return those ids that a call of this name is about."""
@@ -72,7 +79,9 @@ def _changed(
 class Processes:
     """The processes that have changed who they are, and those that descend from them."""
 
-    def __init__(self) -> None:
+    def __init__(self, proc: int) -> None:
+        """`proc`: the /proc to look at, open."""
+        self._proc = proc
         self._known: dict[int, tuple[str, Credentials | None]] = {}
         self._any = False
 
@@ -80,7 +89,7 @@ class Processes:
         """Return who the process of `thread` takes itself for; None: for whom it is, root."""
         if not self._any:
             return None
-        process, parent, start = _look(thread)
+        process, parent, start = _look(self._proc, thread)
         known = self._known.get(process)
         if known is not None and known[0] == start:
             return known[1]
@@ -91,22 +100,17 @@ class Processes:
 
     def set(self, thread: int, credentials: Credentials) -> None:
         """Note who the process of `thread` takes itself for from now on."""
-        process, _, start = _look(thread)
+        process, _, start = _look(self._proc, thread)
         self._any = True
         self._known[process] = (start, credentials)
 
 
-def _look(thread: int) -> tuple[int, int, str]:
+def _look(proc: int, thread: int) -> tuple[int, int, str]:
     """Return the process of a thread, its parent, and its start time (proc_pid_stat(5))."""
     process = thread
-    try:
-        with open(f"/proc/{thread}/status", encoding="utf-8", errors="replace") as file:
-            for line in file:
-                if line.startswith("Tgid:"):
-                    process = int(line.split()[1])
-                    break
-        with open(f"/proc/{process}/stat", encoding="utf-8", errors="replace") as file:
-            words = file.read().rpartition(")")[2].split()
-    except FileNotFoundError:
-        raise OSError(errno.ESRCH, os.strerror(errno.ESRCH)) from None
+    for line in caller.read(proc, f"{thread}/status").split("\n"):
+        if line.startswith("Tgid:"):
+            process = int(line.split()[1])
+            break
+    words = caller.read(proc, f"{process}/stat").rpartition(")")[2].split()
     return process, int(words[1]), words[19]

@@ -76,6 +76,8 @@ def _keep(
         if supervision is not None:
             supervision.run(command)
         code = os.waitstatus_to_exitcode(os.waitpid(command, 0)[1])
+        if supervision is not None:
+            supervision.settle()
         reports.send(control, (reports.EXIT, code if code >= 0 else 128 - code, ""))
     except BaseException as error:
         reports.send_error(control, error)

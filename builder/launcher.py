@@ -156,7 +156,7 @@ def serve(fd: int, *, joins: bool = False) -> NoReturn:
             _enter_pid_namespace()
     if idmap.single():
         # In a step's root there is nothing left to import.
-        from builder import supervisor  # noqa: F401
+        from builder import refusals  # noqa: F401
     os.chdir("/")
     os.setsid()  # no signal from the builder's terminal: it is the builder that decides what a Ctrl-C means
     _shut_interpreter()

@@ -46,6 +46,7 @@ MOVE_MOUNT_T_EMPTY_PATH = 0x40
 
 _MOST_RACES = 1000
 
+RESOLVE_NO_XDEV = 0x01
 RESOLVE_NO_MAGICLINKS = 0x02
 RESOLVE_NO_SYMLINKS = 0x04
 RESOLVE_BENEATH = 0x08
@@ -85,6 +86,7 @@ _NUMBERS_SINCE_5_1 = {
 }
 _NUMBERS = {
     "x86_64": {
+        "fstatfs": 138,
         "capget": 125,
         "fchownat": 260,
         "newfstatat": 262,
@@ -104,6 +106,7 @@ _NUMBERS = {
         "unshare": 272,
     },
     "aarch64": {
+        "fstatfs": 44,
         "capget": 90,
         "fchownat": 54,
         "newfstatat": 79,
@@ -279,6 +282,13 @@ def statx(fd: int, flags: int, mask: int) -> bytes:
     data = bytes(bytearray(256))
     _call("statx", fd, b"", flags | AT_EMPTY_PATH, mask, data)
     return data
+
+
+def filesystem_type(fd: int) -> int:
+    """fstatfs(2): return f_type, a magic number of linux/magic.h."""
+    data = bytes(bytearray(120))  # one that nobody else holds, since the kernel writes into it
+    _call("fstatfs", fd, data)
+    return int(struct.unpack_from("=q", data)[0])
 
 
 def close_range(first: int, last: int) -> None:

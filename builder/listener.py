@@ -38,12 +38,12 @@ class Call(NamedTuple):
     arguments: tuple[int, ...]
 
 
-def install(names: Iterable[str], native: Iterable[str]) -> int:
+def install(names: Iterable[str], native: Iterable[str], *, opens: bool = False) -> int:
     """Have the calls `names` of this process, and of those that it starts, put to the descriptor that is
     returned; those of `native` only where they are of the machine's own architecture. open(2) and openat(2)
-    are put to it only where they may make a file.
+    are put to it only where they may make a file, unless `opens`.
     """
-    program = _program(os.uname().machine, tuple(names), tuple(native))
+    program = _program(os.uname().machine, tuple(names), tuple(native), {} if opens else _FLAGS)
     return linux.seccomp_filter(program, _NEW_LISTENER)
 
 
@@ -83,14 +83,14 @@ def _send(fd: int, response: bytes) -> None:
         fcntl.ioctl(fd, _SEND, response)
 
 
-def _program(machine: str, names: tuple[str, ...], native: tuple[str, ...]) -> bytes:
+def _program(machine: str, names: tuple[str, ...], native: tuple[str, ...], flagged: dict[str, int]) -> bytes:
     program = [(_LOAD, 0, 0, 4)]
     for architecture in _ARCHITECTURES[machine]:
         table = numbers(architecture)
         both = names + native if architecture == machine else names
-        wanted = sorted(table[name] for name in both if name in table and name not in _FLAGS)
+        wanted = sorted(table[name] for name in both if name in table and name not in flagged)
         body = [(_LOAD, 0, 0, 0)]
-        for name, argument in _FLAGS.items():
+        for name, argument in flagged.items():
             if name in both and name in table:
                 flags = [(_LOAD, 0, 0, 16 + 8 * argument), (_ANY, 0, 1, os.O_CREAT)]
                 leave = [(_RETURN, 0, 0, _USER_NOTIF), (_RETURN, 0, 0, seccomp.ALLOW)]

@@ -62,10 +62,7 @@ def become(
         _map(identity)
     _confine(request)
     if supervisor is not None:
-        if not single:
-            _be_supervised(supervisor, single=False)
-        elif identity[:2] == (0, 0):
-            _be_supervised(supervisor, single=True)
+        _be_supervised(supervisor, identity, single=single)
         supervisor.close()
     _change_user(identity)
     if not _unconfined(request):
@@ -148,12 +145,17 @@ def _map(identity: Identity) -> None:
     idmap.forget()
 
 
-def _be_supervised(supervisor: socket.socket, *, single: bool) -> None:
-    from builder import listener
+def _be_supervised(supervisor: socket.socket, identity: Identity, *, single: bool) -> None:
+    from builder import listener, refusals
     from builder.supervisor import CALLS, DEVICES, NATIVE
 
-    fd = listener.install(CALLS, NATIVE) if single else listener.install(DEVICES, ())
-    reports.send_fd(supervisor, fd)
+    if not single:
+        fd = listener.install(DEVICES, ())
+    elif identity[:2] == (0, 0):
+        fd = listener.install(CALLS, NATIVE)
+    else:
+        fd = listener.install(refusals.CALLS, refusals.NATIVE, opens=True)
+    reports.send(supervisor, identity[:3], fd)
     os.close(fd)
 
 

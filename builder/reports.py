@@ -53,20 +53,6 @@ def receive(control: socket.socket) -> tuple[tuple[Any, ...] | None, int | None]
     return (marshal.loads(data) if data else None), (fds[0] if fds else None)
 
 
-def send_fd(channel: socket.socket, fd: int) -> None:
-    """Send a copy of `fd` and nothing else."""
-    channel.sendmsg([b"!"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))])
-
-
-def receive_fd(channel: socket.socket) -> int | None:
-    """Return the fd that `send_fd` sends, None if the other end is closed before."""
-    _, ancillary, _, _ = channel.recvmsg(1, socket.CMSG_SPACE(4), socket.MSG_CMSG_CLOEXEC)
-    fds = array.array("i")
-    for _, _, content in ancillary:
-        fds.frombytes(content)
-    return fds[0] if fds else None
-
-
 def send_error(control: socket.socket, error: BaseException) -> None:
     """Send `error` as something that the builder can show; nobody else could."""
     if isinstance(error, StepFailed):

@@ -10,7 +10,8 @@ import select
 import socket
 from typing import TYPE_CHECKING
 
-from builder import reports
+from builder import caller, reports
+from builder.credentials import Credentials
 from cache import idmap, ownership
 
 if TYPE_CHECKING:
@@ -36,9 +37,13 @@ class Supervision:
 
     def __init__(self, request: ExecRequest, *, devices: bool) -> None:
         # In a step's root there is nothing to import from.
+        from builder.refusals import Refusals
         from builder.supervisor import DeviceMaker, Supervisor
 
-        self._kind = DeviceMaker if devices else Supervisor
+        self._root: type[Supervisor] = DeviceMaker if devices else Supervisor
+        self._user: type[Supervisor] = DeviceMaker if devices else Refusals
+        self._outer = os.open("/proc", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._proc = -1
         self._ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._upper = self._above = -1
         self._name = ""
@@ -52,17 +57,21 @@ class Supervision:
     @property
     def fds(self) -> list[int]:
         """The descriptors that it needs to the end."""
-        return [fd for fd in (self._upper, self._above, self._listener) if fd is not None and fd >= 0]
+        found = (self._upper, self._above, self._listener, self._proc)
+        return [fd for fd in found if fd is not None and fd >= 0]
 
     def begin(self) -> None:
         """Take over the descriptor that the command's calls are put to; there is none if it could not
         start.
         """
         self.theirs.close()
-        self._listener = reports.receive_fd(self._ours)
+        self._proc = caller.pin(self._outer)
+        identity, self._listener = reports.receive(self._ours)
         self._ours.close()
-        if self._listener is not None:
-            self._supervisor = self._kind(self._listener, self._upper)
+        if self._listener is None or identity is None:
+            return
+        kind = self._root if identity[:2] == (0, 0) else self._user
+        self._supervisor = kind(self._listener, self._upper, self._proc, Credentials.of(identity))
 
     def run(self, command: int) -> None:
         """Answer calls until the process `command` has ended. It is not reaped."""
@@ -81,6 +90,11 @@ class Supervision:
                     self._supervisor.answer()
                 else:
                     poll.unregister(fd)
+
+    def settle(self) -> None:
+        """Give what the command made last to whom it belongs."""
+        if self._supervisor is not None:
+            self._supervisor.settle()
 
     def finish(self) -> None:
         """Leave the owners that no attribute holds beside the upperdir."""

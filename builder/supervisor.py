@@ -17,6 +17,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from builder import creations, filestatus, linux, listener
+from builder.caller import OWN_FILES, Caller
 from builder.creations import Creations
 from builder.credentials import Credentials, Processes
 from builder.threadnumbers import ThreadNumbers
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from builder.listener import Call
 
-_CHOWN = ("chown", "lchown", "fchown", "fchownat", "chown32", "lchown32", "fchown32")
+CHOWN = ("chown", "lchown", "fchown", "fchownat", "chown32", "lchown32", "fchown32")
 _MAKE = ("mknod", "mknodat")
 _GET = ("getuid", "geteuid", "getgid", "getegid", "getresuid", "getresgid", "getgroups")
 _SET = (
@@ -42,15 +43,14 @@ _SET = (
     "setgroups",
 )
 DEVICES = _MAKE
-CALLS = (*_CHOWN, *_MAKE, *(name + wide for name in (*_GET, *_SET) for wide in ("", "32")))
+CALLS = (*CHOWN, *_MAKE, *(name + wide for name in (*_GET, *_SET) for wide in ("", "32")))
 NATIVE = (*filestatus.CALLS, *creations.CALLS)
 """The calls that are put to the supervisor; the latter in the machine's own architecture alone."""
 
 _MAY_BE_EMPTY = ("fchownat", "newfstatat", "statx")
-_LAST = 0xFFFFFFFF
-_NOFOLLOW, _EMPTY_PATH = 0x100, 0x1000
+LAST = 0xFFFFFFFF
+NOFOLLOW, _EMPTY_PATH = 0x100, 0x1000
 _MKNOD = 27  # CAP_MKNOD
-_LONGEST = 4096
 
 
 class Supervisor:
@@ -58,11 +58,17 @@ class Supervisor:
     inode there.
     """
 
-    def __init__(self, fd: int, upper: int) -> None:
+    def __init__(self, fd: int, upper: int, proc: int, credentials: Credentials) -> None:
+        """`proc`: the /proc that is pinned, and is this process's working directory (builder/caller.py);
+        `credentials`: those that the command starts with.
+        """
+        self._credentials = credentials
         self._fd = fd
         self._upper = upper
+        self._proc = proc
         self._numbers = ThreadNumbers()
-        self._processes = Processes()
+        self._processes = Processes(proc)
+        self._caller: Caller
         self._creations = Creations()
         self._pinned: dict[tuple[int, int], tuple[int, tuple[int, int]]] = {}
 
@@ -73,16 +79,26 @@ class Supervisor:
             return
         try:
             call = call._replace(thread=self._numbers.shown(call.thread))
-            self._settle()
-            handler = _HANDLERS.get(call.name.removesuffix("32"))
-            if handler is None:
-                listener.proceed(self._fd, call)
-            else:
-                handler(self, call)
+            with Caller(self._proc, call.thread) as self._caller:
+                # The thread may be gone, and its number another one's, up to when its directory was opened.
+                if listener.valid(self._fd, call):
+                    self._settle(call.thread)
+                    self._handle(call)
         except OSError as error:
             listener.answer(self._fd, call, error=error.errno or errno.EIO)
         except Exception:  # a call that is left without an answer hangs its process for ever
             listener.answer(self._fd, call, error=errno.EIO)
+
+    def _handle(self, call: Call) -> None:
+        handler = _HANDLERS.get(call.name.removesuffix("32"))
+        if handler is None:
+            listener.proceed(self._fd, call)
+        else:
+            handler(self, call)
+
+    def settle(self) -> None:
+        """Give what was made last to whom it belongs: no further call will come."""
+        self._settle()
 
     def owners(self) -> dict[bytes, tuple[int, int]]:
         """Return the owners of what has no attributes and is still there, by its path in the upperdir."""
@@ -119,18 +135,18 @@ class Supervisor:
         elif name == "fchownat":
             directory, address, uid, gid, flags = call.arguments[:5]
             path = self._string(call, address)
-            follow = not flags & _NOFOLLOW
+            follow = not flags & NOFOLLOW
             if not path and not flags & _EMPTY_PATH:
                 raise OSError(errno.ENOENT, "")
             path = path or None
         else:
             address, uid, gid = call.arguments[:3]
-            directory, path, follow = linux.AT_FDCWD & _LAST, self._string(call, address), name == "chown"
-        fd = self._open(call, directory, path, follow)
+            directory, path, follow = linux.AT_FDCWD & LAST, self._string(call, address), name == "chown"
+        fd = self._caller.open(directory, path, follow)
         try:
             if not listener.valid(self._fd, call):
                 return
-            self._give(fd, uid & _LAST, gid & _LAST)
+            self._give(fd, uid & LAST, gid & LAST)
         finally:
             os.close(fd)
         listener.answer(self._fd, call)
@@ -138,20 +154,24 @@ class Supervisor:
     def _give(self, fd: int, uid: int, gid: int) -> None:
         status = os.fstat(fd)
         before = self._owner(fd, status)
-        owner = (before[0] if uid == _LAST else uid, before[1] if gid == _LAST else gid)
+        owner = (before[0] if uid == LAST else uid, before[1] if gid == LAST else gid)
         # Also for what chown(2) does beside: it takes away set-user-ID and capabilities, and copies up.
         linux.fchownat(fd, "", 0, 0, linux.AT_EMPTY_PATH)
         self._record(fd, owner)
 
     def _owner(self, fd: int, status: os.stat_result) -> tuple[int, int]:
         if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
-            return ownership.recorded(f"/proc/self/fd/{fd}", status)
+            return ownership.recorded(f"{OWN_FILES}/{fd}", status)
         return self._table_owner(fd, status)
+
+    def _looks_like(self, fd: int, status: os.stat_result) -> tuple[int, int]:
+        """Return whose the kernel tells the step that a file is."""
+        return status.st_uid, status.st_gid
 
     def _record(self, fd: int, owner: tuple[int, int]) -> None:
         status = os.fstat(fd)
         if stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode):
-            ownership.record(f"/proc/self/fd/{fd}", *owner, status)
+            ownership.record(f"{OWN_FILES}/{fd}", *owner, status)
         else:
             self._pin(fd, owner)
 
@@ -181,7 +201,7 @@ class Supervisor:
             self._pinned[key] = upper, owner
 
     def _in_upper(self, fd: int) -> int | None:
-        path = os.readlink(f"/proc/self/fd/{fd}").lstrip("/")
+        path = os.readlink(f"{OWN_FILES}/{fd}").lstrip("/")
         try:
             return linux.openat2(self._upper, path, os.O_PATH | os.O_NOFOLLOW, linux.RESOLVE_IN_ROOT)
         except OSError:
@@ -189,16 +209,16 @@ class Supervisor:
 
     # What is made
 
-    def _settle(self) -> None:
-        """Give what was made meanwhile to whom it belongs."""
-        for fd, owner in self._creations.settle():
+    def _settle(self, thread: int = 0) -> None:
+        """Give what was made meanwhile to whom it belongs; `thread` is about to make a call."""
+        for fd, owner in self._creations.settle(thread):
             try:
                 self._record(fd, owner)
             finally:
                 os.close(fd)
 
     def _create(self, call: Call) -> None:
-        credentials = self._processes.of(call.thread)
+        credentials = self._who(call)
         if credentials is not None and credentials.uids[1] != 0:
             with suppress(OSError):  # the kernel will say what is wrong with it
                 self._expect(call, (credentials.uids[1], credentials.gids[1]))
@@ -208,13 +228,16 @@ class Supervisor:
         at = call.name.endswith(("at", "at2"))
         # symlink(2) has the new name last; all others first.
         number = 1 + at if call.name.startswith("symlink") else int(at)
-        directory = call.arguments[number - 1] if at else linux.AT_FDCWD & _LAST
+        directory = call.arguments[number - 1] if at else linux.AT_FDCWD & LAST
         path = self._string(call, call.arguments[number]).rstrip("/")
-        parent = self._open(call, directory, os.path.dirname(path) or ".", True)
-        self._creations.expect(parent, os.path.basename(path), owner)
+        parent = self._caller.open(directory, os.path.dirname(path) or ".", True)
+        status = os.fstat(parent)
+        if status.st_mode & stat.S_ISGID:
+            owner = owner[0], self._owner(parent, status)[1]
+        self._creations.expect(parent, os.path.basename(path), owner, call.thread)
 
     def _make(self, call: Call) -> None:
-        directory, (address, mode, device) = linux.AT_FDCWD & _LAST, call.arguments[:3]
+        directory, (address, mode, device) = linux.AT_FDCWD & LAST, call.arguments[:3]
         if call.name == "mknodat":
             directory, address, mode, device = call.arguments[:4]
         kind = stat.S_IFMT(mode & 0xFFFF)
@@ -222,18 +245,18 @@ class Supervisor:
             self._create(call)
             return
         path = self._string(call, address)
-        parent = self._open(call, directory, os.path.dirname(path.rstrip("/")) or ".", True)
+        parent = self._caller.open(directory, os.path.dirname(path.rstrip("/")) or ".", True)
         try:
             if not listener.valid(self._fd, call):
                 return
-            self._device(call, os.path.basename(path.rstrip("/")), mode & 0xFFFF, device & _LAST, parent)
+            self._device(call, os.path.basename(path.rstrip("/")), mode & 0xFFFF, device & LAST, parent)
         finally:
             os.close(parent)
         listener.answer(self._fd, call)
 
     def _device(self, call: Call, name: str, mode: int, device: int, parent: int) -> None:
         ownership.make_device(name, stat.S_IFMT(mode), device, parent)
-        umask = int(_status(call.thread).get("Umask", "022"), 8)
+        umask = int(self._caller.status().get("Umask", "022"), 8)
         os.chmod(name, mode & 0o7777 & ~umask, dir_fd=parent)
 
     # stat
@@ -246,40 +269,44 @@ class Supervisor:
         if not data:
             listener.proceed(self._fd, call)
         elif listener.valid(self._fd, call):
-            self._poke(call, address, data)
+            self._caller.poke(address, data)
             listener.answer(self._fd, call)
 
     def _told(self, call: Call) -> tuple[bytes, int]:
         """Return what the call is to tell, and where to; nothing where the kernel knows as much."""
         name, arguments = call.name, call.arguments
-        directory, path, address, flags = linux.AT_FDCWD & _LAST, arguments[0], arguments[1], 0
+        directory, path, address, flags = linux.AT_FDCWD & LAST, arguments[0], arguments[1], 0
         if name == "newfstatat":
             directory, path, address, flags = arguments[:4]
         elif name == "statx":
             directory, path, flags, _, address = arguments[:5]
         elif name == "lstat":
-            flags = _NOFOLLOW
+            flags = NOFOLLOW
         elif name == "fstat":
             directory, path, flags = arguments[0], 0, _EMPTY_PATH
         text = self._string(call, path) if path else ""
         if not text and not flags & _EMPTY_PATH:
             return b"", 0
-        fd = self._open(call, directory, text or None, not flags & _NOFOLLOW)
+        fd = self._caller.open(directory, text or None, not flags & NOFOLLOW)
         try:
             status = os.fstat(fd)
             owner = self._owner(fd, status)
-            if owner == (status.st_uid, status.st_gid):
+            if owner == self._looks_like(fd, status):
                 return b"", 0
             if name == "statx":
-                return filestatus.extended(fd, flags & ~_NOFOLLOW, arguments[3] & _LAST, owner), address
+                return filestatus.extended(fd, flags & ~NOFOLLOW, arguments[3] & LAST, owner), address
             return filestatus.of(fd, owner), address
         finally:
             os.close(fd)
 
     # Ids
 
+    def _who(self, call: Call) -> Credentials | None:
+        """Return who the caller takes itself for; None: for whom the kernel says."""
+        return self._processes.of(call.thread)
+
     def _get(self, call: Call) -> None:
-        credentials = self._processes.of(call.thread)
+        credentials = self._who(call)
         if credentials is None:
             listener.proceed(self._fd, call)
             return
@@ -290,11 +317,11 @@ class Supervisor:
             if size and size < len(groups):
                 raise OSError(errno.EINVAL, "")
             if size:
-                self._poke(call, address, struct.pack(f"={len(groups)}I", *groups))
+                self._caller.poke(address, struct.pack(f"={len(groups)}I", *groups))
             listener.answer(self._fd, call, len(groups))
         elif name.startswith("getres"):
             for address, value in zip(call.arguments[:3], credentials.ids(name), strict=True):
-                self._poke(call, address, struct.pack("=I", value))
+                self._caller.poke(address, struct.pack("=I", value))
             listener.answer(self._fd, call)
         else:
             real, effective, _ = credentials.ids(name)
@@ -306,65 +333,19 @@ class Supervisor:
         credentials = before or Credentials()
         if name == "setgroups":
             size, address = call.arguments[:2]
-            groups = struct.unpack(f"={size}I", self._peek(call, address, 4 * size)) if size else ()
+            groups = struct.unpack(f"={size}I", self._caller.peek(address, 4 * size)) if size else ()
             after = credentials.with_groups(groups)
         else:
-            after = credentials.changed(name, [value & _LAST for value in call.arguments[:3]])
+            after = credentials.changed(name, [value & LAST for value in call.arguments[:3]])
         self._processes.set(call.thread, after)
         value = credentials.ids(name)[1] if name.startswith("setfs") else 0
         listener.answer(self._fd, call, value)
 
-    # The caller's memory and files
-
     def _string(self, call: Call, address: int) -> str:
-        data = b""
-        while b"\0" not in data:
-            # Not over the end of a page: the next one may not be there.
-            size = 4096 - (address + len(data)) % 4096
-            data += self._peek(call, address + len(data), size)
-            if len(data) > _LONGEST + 4096:
-                raise OSError(errno.ENAMETOOLONG, "")
-        path = data.partition(b"\0")[0]
+        path = self._caller.string(address)
         if not path and call.name not in _MAY_BE_EMPTY:
             raise OSError(errno.ENOENT, "")
-        return os.fsdecode(path)
-
-    def _peek(self, call: Call, address: int, size: int) -> bytes:
-        with open(f"/proc/{call.thread}/mem", "rb", buffering=0) as memory:
-            try:
-                data = os.pread(memory.fileno(), size, address)
-            except OSError:
-                data = b""
-        if not data:
-            raise OSError(errno.EFAULT, "")
-        return data
-
-    def _poke(self, call: Call, address: int, data: bytes) -> None:
-        with open(f"/proc/{call.thread}/mem", "r+b", buffering=0) as memory:
-            try:
-                os.pwrite(memory.fileno(), data, address)
-            except OSError:
-                raise OSError(errno.EFAULT, "") from None
-
-    def _open(self, call: Call, directory: int, path: str | None, follow: bool) -> int:
-        """Open what the caller means by `path`, without access to its content (O_PATH)."""
-        process = f"/proc/{call.thread}"
-        at_cwd = directory & _LAST == linux.AT_FDCWD & _LAST
-        base = f"{process}/cwd" if at_cwd else f"{process}/fd/{directory & 0x7FFFFFFF}"
-        if path is None:
-            return os.open(base, os.O_PATH | os.O_CLOEXEC)
-        root = os.open(f"{process}/root", os.O_PATH | os.O_CLOEXEC)
-        try:
-            if not path.startswith("/"):
-                top = os.readlink(f"{process}/root").rstrip("/")
-                place = os.readlink(base)
-                if top and not place.startswith(top + "/") and place != top:
-                    raise OSError(errno.ENOENT, "")
-                path = f"{place.removeprefix(top)}/{path}"
-            flags = os.O_PATH | (0 if follow else os.O_NOFOLLOW)
-            return linux.openat2(root, path, flags, linux.RESOLVE_IN_ROOT)
-        finally:
-            os.close(root)
+        return path
 
 
 class DeviceMaker(Supervisor):
@@ -373,9 +354,8 @@ class DeviceMaker(Supervisor):
     """
 
     def _device(self, call: Call, name: str, mode: int, device: int, parent: int) -> None:
-        status = _status(call.thread)
-        with open(f"/proc/{call.thread}/uid_map", encoding="ascii") as table:
-            whole = table.read().split() == ["0", "0", str(_LAST)]
+        status = self._caller.status()
+        whole = self._caller.uid_map().split() == ["0", "0", str(LAST)]
         if not (whole and int(status["CapEff"], 16) >> _MKNOD & 1):
             raise OSError(errno.EPERM, "")
         umask = int(status.get("Umask", "022"), 8)
@@ -390,14 +370,8 @@ class DeviceMaker(Supervisor):
         os.chmod(name, mode & 0o7777 & ~umask, dir_fd=parent)
 
 
-def _status(thread: int) -> dict[str, str]:
-    """Return the lines of a thread's status (proc_pid_status(5))."""
-    with open(f"/proc/{thread}/status", encoding="utf-8", errors="replace") as file:
-        return dict(line.rstrip("\n").split(":\t", 1) for line in file if ":\t" in line)
-
-
 _HANDLERS: dict[str, Callable[[Supervisor, Call], None]] = {
-    **dict.fromkeys((name.removesuffix("32") for name in _CHOWN), Supervisor._chown),
+    **dict.fromkeys((name.removesuffix("32") for name in CHOWN), Supervisor._chown),
     **dict.fromkeys(filestatus.CALLS, Supervisor._stat),
     **dict.fromkeys(creations.CALLS, Supervisor._create),
     **dict.fromkeys(_MAKE, Supervisor._make),

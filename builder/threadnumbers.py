@@ -13,10 +13,10 @@ _PIDFD_THREAD = os.O_EXCL
 
 
 class ThreadNumbers:
-    """Made by a process that sees the /proc."""
+    """Made by a process whose working directory is that /proc."""
 
     def __init__(self) -> None:
-        self._same = os.readlink("/proc/self") == str(os.getpid())
+        self._same = os.readlink("self") == str(os.getpid())
 
     def shown(self, thread: int) -> int:
         """Return what /proc calls the thread that this pid namespace calls `thread`. Raises OSError if it is
@@ -31,7 +31,7 @@ class ThreadNumbers:
                 raise
             fd = os.pidfd_open(thread)  # an older kernel's: of a process's first thread alone
         try:
-            with open(f"/proc/self/fdinfo/{fd}", encoding="ascii") as lines:
+            with open(f"self/fdinfo/{fd}", encoding="ascii") as lines:
                 for line in lines:
                     if line.startswith("Pid:") and int(line.split()[1]) > 0:
                         return int(line.split()[1])

@@ -96,7 +96,7 @@ def test_groups_are_for_root_to_set() -> None:
 
 def test_a_child_is_who_its_parent_is() -> None:
     """And a process that nobody has told of stays root; nothing is looked up before anybody changed."""
-    processes = Processes()
+    processes = Processes(os.open("/proc", os.O_PATH))
     assert processes.of(os.getpid()) is None
     fallen = Credentials((7, 7, 7), (8, 8, 8), (8,))
     read, write = os.pipe()
