@@ -48,6 +48,7 @@ COMMANDS = {
     "load": "read images from an archive into the store",
     "save": "write images to an archive",
     "pull": "pull images from registries into the store",
+    "push": "push an image of the store to a registry",
     "copy": "copy images between registries, layouts and archives",
     "tags": "list the tags of a repository in a registry",
     "login": "log in to a registry",

@@ -9,7 +9,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 
 from builder.imagecopy.base import Document
-from cache.compression import GZIP
+from cache.compression import GZIP, Compression
 from cache.errors import StoreError
 from cache.oci.digest import Digest
 from cache.oci.spec import MEDIA_TYPE_INDEX, MEDIA_TYPE_MANIFEST, Descriptor, Index, Manifest
@@ -23,12 +23,13 @@ _CHUNK = 1 << 18
 
 
 class StoreSource:
-    """An image of the store, with gzip for its layers that were not pulled. They are compressed by `root`."""
+    """An image of the store. Its layers that were not pulled are compressed by `root`."""
 
     repository: Reference | None = None
     tries = 1
 
-    def __init__(self, store: Store, name: str, emit: Emit) -> None:
+    def __init__(self, store: Store, name: str, emit: Emit, compression: Compression = GZIP) -> None:
+        self._compression = compression
         self._store = store
         self._name = name
         self._emit = emit
@@ -47,7 +48,7 @@ class StoreSource:
         group = [Source.load(self._store, each.image_id) for each in find_images(self._store, self._name)]
         found: list[Descriptor] = []
         for source in group:
-            with closing(pack(self._store, source.layers, GZIP, self._emit)) as packed:
+            with closing(pack(self._store, source.layers, self._compression, self._emit)) as packed:
                 data, bare = image_manifest(source, list(packed))
             self._small[source.image_id] = source.config
             found.append(self._keep(data, bare, MEDIA_TYPE_MANIFEST))

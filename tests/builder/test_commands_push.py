@@ -1,0 +1,81 @@
+"""`pybuild push`: skopeo and podman find in the registry what the store has."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.command_fixtures.pybuild import Pybuild
+from tests.registry_fixtures import images
+from tests.registry_fixtures.registry import Registry
+
+pytestmark = pytest.mark.peer("docker-registry", "skopeo")
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with Registry(os.fspath(tmp_path_factory.mktemp("push") / "registry")) as running:
+        yield running
+
+
+@pytest.fixture
+def pybuild(tmp_path: Path) -> Pybuild:
+    found = Pybuild(str(tmp_path / "store"), str(tmp_path))
+    found.write("app.rec", "FROM scratch\nCOPY app.rec /app.rec\nLABEL a=b\n")
+    return found
+
+
+def inspect(registry: Registry, name: str) -> dict[str, Any]:
+    told = images.skopeo(
+        "inspect", "--raw", "--config", "--tls-verify=false", f"docker://{registry.address}/{name}"
+    )
+    found: dict[str, Any] = json.loads(told)
+    return found
+
+
+def test_an_image_goes_under_its_own_name(pybuild: Pybuild, registry: Registry) -> None:
+    name = f"{registry.address}/own/app:1"
+    image_id = pybuild("app.rec", "-t", name, "--quiet").strip()
+    pushed = pybuild("push", name)
+    assert pushed.startswith(f"Pushed {name}@sha256:")
+    digest = pushed.strip().rpartition("@")[2]
+    assert inspect(registry, "own/app:1")["config"]["Labels"] == {"a": "b"}
+    raw = json.loads(images.skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{name}"))
+    assert raw["config"]["digest"] == image_id
+    again = pybuild("push", "--quiet", "--digestfile", "digest", name)
+    assert again.strip() == digest
+    assert Path(pybuild.cwd, "digest").read_text() == digest
+
+
+@pytest.mark.parametrize("compression", ["gzip", "zstd"])
+def test_an_image_goes_under_another_name(
+    pybuild: Pybuild, registry: Registry, compression: str, tmp_path: Path
+) -> None:
+    image_id = pybuild("app.rec", "--quiet").strip()
+    name = f"docker://{registry.address}/other/app:{compression}"
+    pybuild("push", "--quiet", "--compression", compression, image_id, name)
+    raw = json.loads(images.skopeo("inspect", "--raw", "--tls-verify=false", name))
+    assert raw["layers"][0]["mediaType"].endswith(f"tar+{compression}")
+    images.skopeo("copy", "--src-tls-verify=false", name, f"oci:{tmp_path}/copied:app")
+    other = Pybuild(str(tmp_path / "other"), str(tmp_path))
+    pulled = other("pull", "--quiet", name.removeprefix("docker://"))
+    assert pulled.strip() == image_id
+
+
+def test_what_cannot_be_pushed_is_an_error(pybuild: Pybuild, registry: Registry) -> None:
+    image_id = pybuild("app.rec", "-t", "mine", "--quiet").strip()
+    digest = "sha256:" + "0" * 64
+    for words, code in (
+        (("push", image_id), "usage/arguments"),
+        (("push", "nothing", f"{registry.address}/x"), "image/unknown"),
+        (("push", "mine", f"{registry.address}/x@{digest}"), "usage/place"),
+        (("push", "mine", "localhost:1/x"), "registry/unreachable"),
+    ):
+        failed = pybuild.try_(*words)
+        assert f"[{code}]" in failed.err, failed.err
+        assert failed.code == (3 if code.startswith("registry/") else 2)
