@@ -61,7 +61,7 @@ def wanted(args: argparse.Namespace, config: Config) -> bool:
     """Return whether the same command line could be answered without being carried out."""
     if "-" in (args.file, args.recipe):
         return False
-    asked = (args.output, args.iidfile, args.metadata_file, args.explain, args.pull)
+    asked = (args.output, args.push, args.iidfile, args.metadata_file, args.explain, args.pull)
     anew = (args.no_cache, args.no_cache_filter)
     # What aliases say is in files that a receipt does not know.
     configured = (config.outputs, config.pull, config.short_names == "aliases")

@@ -258,7 +258,7 @@ class Session:
                 Source.load(self.store, image_id, names, told)
                 for image_id, told in zip_longest(built.images, annotations)
             ]
-            written.append(export(group, spec, self.store, emit))
+            written.append(export(group, spec, self.store, emit, self.registries()))
         return tuple(written)
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from builder.build import Built
     from builder.debug.keeping import Keeper
     from builder.exporters.base import Output
+    from builder.exporters.output_spec import OutputSpec
     from builder.session import Session
 
 TIMESTAMPS = (
@@ -61,8 +62,13 @@ def add_result_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="type=TYPE,dest=PATH",
-        help="write the image out: oci, oci-layout, docker, tar, dir; compression=gzip|zstd|none; "
+        help="write the image out: oci, oci-layout, docker, tar, dir, registry; compression=gzip|zstd|none; "
         "may be repeated",
+    )
+    parser.add_argument(
+        "--push",
+        action="store_true",
+        help="push the image to the registries that its names say, as --output type=registry",
     )
     parser.add_argument(
         "--annotation",
@@ -209,7 +215,7 @@ def carry_out(session: Session, args: argparse.Namespace, keeper: Keeper, *, sta
     from builder.limits import limits
     from builder.receipt import Recorder, leave_receipt, wanted
 
-    outputs = session.outputs(args.output, args.platform)
+    outputs = _outputs(session, args)
     annotations = session.annotations(args, outputs)
     mode = "quiet" if args.quiet else args.progress or session.config.progress
     with session.display(mode, explain=args.explain) as display:
@@ -241,6 +247,19 @@ def carry_out(session: Session, args: argparse.Namespace, keeper: Keeper, *, sta
     if not to_stdout and (args.quiet or not sys.stdout.isatty()):
         print(built.image_id)
     return 0
+
+
+def _outputs(session: Session, args: argparse.Namespace) -> tuple[OutputSpec, ...]:
+    """Return what is to be written, and pushed. Raises UsageError."""
+    given = [*(args.output or session.config.outputs), *(["type=registry"] if args.push else [])]
+    outputs = session.outputs(given, args.platform)
+    if any(spec.type == "registry" and not (spec.names or args.tag) for spec in outputs):
+        raise UsageError(
+            "an image without a name cannot be pushed",
+            code="usage/output",
+            hint="-t REGISTRY/NAME:TAG, or --output type=registry,name=…",
+        )
+    return outputs
 
 
 def find_recipe(args: argparse.Namespace) -> tuple[str, str]:

@@ -139,10 +139,10 @@ def _source(
 
         return DockerArchiveSource(place)
     if place.kind == "store":
-        from builder.imagecopy.storeimages import StoreSource
+        from builder.imagecopy.storeimages import StoreSource, stored
 
         assert session is not None, "opened for such a place"
-        return StoreSource(session.store, place.location, emit)
+        return StoreSource(session.store, stored(session.store, place.location), emit)
     from builder.imagecopy.layouts import open_layout_source
 
     return open_layout_source(place)

@@ -97,7 +97,7 @@ def _check_name(session: Session, image: str, reference: Reference) -> None:
 def _push(session: Session, args: argparse.Namespace, reference: Reference, emit: Emit) -> Digest:
     from builder.imagecopy.copier import copy, only, parts_of
     from builder.imagecopy.registries import RegistryDestination
-    from builder.imagecopy.storeimages import StoreSource
+    from builder.imagecopy.storeimages import StoreSource, stored
     from builder.registries import configured, registry_client
     from cache.compression import Compression
 
@@ -105,7 +105,8 @@ def _push(session: Session, args: argparse.Namespace, reference: Reference, emit
     kind = args.compression or config.compression or "gzip"
     level = config.compression_level if kind == config.compression else None
     platform = only_platform(args.platform)
-    source = StoreSource(session.store, args.image, emit, Compression.parse(kind, level))
+    group = stored(session.store, args.image)
+    source = StoreSource(session.store, group, emit, Compression.parse(kind, level))
     with ExitStack() as stack:
         stack.callback(source.close)
         root = source.root()

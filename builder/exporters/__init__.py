@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from builder.exporters.output_spec import OutputSpec
     from cache.compression import Compression
     from cache.oci.digest import Digest
+    from cache.registry.endpoints import Registries
     from cache.store import Store
 
 _MODULES = {
@@ -52,12 +53,22 @@ def parse_outputs(
     return specs
 
 
-def export(group: Group, spec: OutputSpec, store: Store, emit: Emit) -> Output:
-    """Write one output of the image that `group` is for its platforms, and say so. Raises OutputError,
-    StoreError.
+def export(
+    group: Group, spec: OutputSpec, store: Store, emit: Emit, registries: Registries | None = None
+) -> Output:
+    """Write one output of the image that `group` is for its platforms, and say so; `registries` are for an
+    image that is pushed. Raises OutputError, StoreError, RegistryError.
     """
     from builder.events import OutputWritten
 
+    if spec.type == "registry":
+        from builder.exporters.registry import export as push
+        from builder.lookup import familiar
+
+        assert registries is not None, "a session hands them in"
+        output = push(group, spec, store, emit, registries)
+        emit(OutputWritten(spec.type, ", ".join(map(familiar, group[0].names)), output.size))
+        return output
     module = import_module(f"builder.exporters.{_MODULES[spec.type]}")
     output = cast("Exporter", module.export)(group, spec, store, emit)
     emit(OutputWritten(spec.type, spec.dest, output.size))

@@ -18,6 +18,8 @@ _MOST_AT_ONCE = 1 << 30  # sendfile(2) takes up to 2 GiB less a page
 
 def check(spec: OutputSpec) -> None:
     """Find out, before anything is built for it, if an output cannot be written. Raises UsageError."""
+    if spec.type == "registry":
+        return
     if spec.dest == STDOUT:
         if os.isatty(1):
             raise _usage(spec, "an image is nothing for a terminal", "redirect it, or give dest=FILE")

@@ -17,7 +17,7 @@ from grammar.suggest import did_you_mean
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-Type = Literal["oci", "oci-layout", "docker", "tar", "dir"]
+Type = Literal["oci", "oci-layout", "docker", "tar", "dir", "registry"]
 
 _TYPES: dict[str, Type] = {
     "oci": "oci",
@@ -29,17 +29,20 @@ _TYPES: dict[str, Type] = {
     "tar": "tar",
     "dir": "dir",
     "local": "dir",
+    "registry": "registry",
+    "image": "registry",
 }
-PACKED = frozenset(("oci", "oci-layout"))  # what is made of compressed layers
-_NAMED = frozenset(("oci", "oci-layout", "docker"))
-_KEYS = ("type", "dest", "compression", "compression-level", "name", "tar")
+PACKED = frozenset(("oci", "oci-layout", "registry"))  # what is made of compressed layers
+_NAMED = frozenset(("oci", "oci-layout", "docker", "registry"))
+_KEYS = ("type", "dest", "compression", "compression-level", "name", "tar", "push")
 
 STDOUT = "-"
 
 
 @dataclass(frozen=True, slots=True)
 class OutputSpec:
-    """One output. `dest` is a path, or `-` for standard output; `names` are added to those of the build.
+    """One output. `dest` is a path, `-` for standard output, or "" for registries; `names` are added to those
+    of the build.
 
     `compression` is that of the layers; of `docker`, `tar` and `dir`, whose layers are not packed, it is
     `none` but where the user asked for a `tar` to be compressed as a whole.
@@ -68,15 +71,31 @@ class OutputSpec:
         options = _options(text, fields)
         kind = _type(text, options)
         dest = options.get("dest", "")
-        if not dest:
+        if kind == "registry":
+            _check_push(text, options)
+        elif not dest:
             raise _error(
                 text, f"type={kind} needs a dest", "such as dest=image.tar, or dest=- for standard output"
             )
         if dest == STDOUT and kind in ("dir", "oci-layout"):
             raise _error(text, f"type={kind} is a directory, and cannot go to standard output")
+        if "push" in options and kind != "registry":
+            raise _error(text, f"type={kind} is a file or a directory, and not pushed")
         if "name" in options and kind not in _NAMED:
             raise _error(text, f"type={kind} has no place for a name")
         return cls(kind, dest, _compression(text, kind, options, default), _names(text, options), text)
+
+
+def _check_push(text: str, options: dict[str, str]) -> None:
+    """An image goes to registries by its names, in layers that are compressed."""
+    if "dest" in options:
+        raise _error(text, "registries are told by names, not by a dest", "such as name=registry/app:1")
+    if options["type"] == "image" and options.get("push") != "true":
+        raise _error(text, "an image stands in the store anyway", "type=image,push=true pushes it, too")
+    if options.get("push", "true") != "true":
+        raise _error(text, f"push is true, not {options['push']!r}")
+    if options.get("compression") == "none":
+        raise _error(text, "layers go to registries compressed", "gzip and zstd are known")
 
 
 def _split(text: str) -> list[str]:
@@ -110,7 +129,7 @@ def _options(text: str, fields: Iterable[str]) -> dict[str, str]:
 def _type(text: str, options: dict[str, str]) -> Type:
     name = options.get("type", "")
     if not name:
-        raise _error(text, "its type is missing", "oci, oci-layout, docker, tar and dir are known")
+        raise _error(text, "its type is missing", "oci, oci-layout, docker, tar, dir and registry are known")
     if name not in _TYPES:
         raise _error(text, f"unknown type {name!r}", _suggest(name, _TYPES))
     kind = _TYPES[name]

@@ -16,10 +16,21 @@ from cache.oci.spec import MEDIA_TYPE_INDEX, MEDIA_TYPE_MANIFEST, Descriptor, In
 
 if TYPE_CHECKING:
     from builder.events import Emit
+    from builder.exporters.base import Group
     from cache.oci.reference import Reference
     from cache.store import Store
 
 _CHUNK = 1 << 18
+
+
+def stored(store: Store, name: str) -> Group:
+    """Return the image of the store that `name` means, for each of its platforms. Raises UsageError,
+    StoreError.
+    """
+    from builder.exporters.base import Source
+    from builder.lookup import find_images
+
+    return [Source.load(store, each.image_id) for each in find_images(store, name)]
 
 
 class StoreSource:
@@ -28,24 +39,22 @@ class StoreSource:
     repository: Reference | None = None
     tries = 1
 
-    def __init__(self, store: Store, name: str, emit: Emit, compression: Compression = GZIP) -> None:
+    def __init__(self, store: Store, group: Group, emit: Emit, compression: Compression = GZIP) -> None:
+        """`group` is the image for each of its platforms."""
         self._compression = compression
         self._store = store
-        self._name = name
+        self._group = group
         self._emit = emit
         self._documents: dict[Digest, Document] = {}
         self._small: dict[Digest, bytes] = {}
 
     def root(self) -> Document:
-        """Return the image's manifest, or its index if it is for several platforms. Raises StoreError,
-        UsageError.
-        """
-        from builder.exporters.base import Source
+        """Return the image's manifest, or its index if it is for several platforms. Raises
+        StoreError."""
         from builder.exporters.oci_documents import image_index, image_manifest
         from builder.exporters.packing import pack
-        from builder.lookup import find_images
 
-        group = [Source.load(self._store, each.image_id) for each in find_images(self._store, self._name)]
+        group = self._group
         found: list[Descriptor] = []
         for source in group:
             with closing(pack(self._store, source.layers, self._compression, self._emit)) as packed:

@@ -65,6 +65,8 @@ def output_written(event: OutputWritten) -> str:
     """wrote app.tar: OCI archive, 48.3 MB"""
     kind = OUTPUT_KINDS.get(event.kind, event.kind)
     measure = f", {size(event.size)}" if event.size else ""
+    if event.kind == "registry":
+        return f"pushed {one_line(event.dest)}{measure}"
     return f"wrote {one_line(event.dest)}: {kind}{measure}"
 
 

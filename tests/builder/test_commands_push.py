@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Iterator
@@ -65,6 +66,58 @@ def test_an_image_goes_under_another_name(
     other = Pybuild(str(tmp_path / "other"), str(tmp_path))
     pulled = other("pull", "--quiet", name.removeprefix("docker://"))
     assert pulled.strip() == image_id
+
+
+@pytest.mark.parametrize("how", [["--push"], ["-o", "type=image,push=true"], ["-o", "type=registry"]])
+def test_a_build_pushes_what_it_made_under_all_of_its_names(
+    pybuild: Pybuild, registry: Registry, how: list[str]
+) -> None:
+    names = [f"{registry.address}/built/app:{tag}-{len(how[-1])}" for tag in ("1", "latest")]
+    done = pybuild.try_("app.rec", "-t", names[0], "-t", names[1], *how, "--metadata-file", "told")
+    assert done.code == 0, done.err
+    assert f"pushed {names[0]}, {names[1]}" in done.err
+    told = json.loads(Path(pybuild.cwd, "told").read_text())
+    for name in names:
+        raw = images.skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{name}")
+        assert json.loads(raw)["config"]["digest"] == told["image.id"]
+        assert f"sha256:{hashlib.sha256(raw.encode()).hexdigest()}" == told["containerimage.digest"]
+
+
+def test_a_build_that_pushes_asks_the_registry_each_time(pybuild: Pybuild, registry: Registry) -> None:
+    name = f"{registry.address}/again/app:1"
+    pybuild("app.rec", "-t", name, "--push", "--quiet")
+    done = pybuild.try_("app.rec", "-t", name, "--push")
+    assert f"pushed {name}" in done.err
+
+
+def test_several_platforms_go_as_an_index(pybuild: Pybuild, registry: Registry) -> None:
+    name = f"{registry.address}/several/app:1"
+    pybuild("app.rec", "-t", name, "--platform", "linux/amd64,linux/arm64", "--push", "--annotation", "a=b")
+    raw = json.loads(images.skopeo("inspect", "--raw", "--tls-verify=false", f"docker://{name}"))
+    assert [each["platform"]["architecture"] for each in raw["manifests"]] == ["amd64", "arm64"]
+    arm = json.loads(
+        images.skopeo(
+            "inspect", "--override-arch=arm64", "--config", "--tls-verify=false", f"docker://{name}"
+        )
+    )
+    assert arm["architecture"] == "arm64"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--push"],
+        ["-t", "x", "-o", "type=registry,dest=x"],
+        ["-t", "x", "-o", "type=image"],
+        ["-t", "x", "-o", "type=registry,compression=none"],
+        ["-t", "x", "-o", "type=oci,dest=x,push=true"],
+    ],
+)
+def test_what_cannot_be_pushed_is_said_before_anything_is_built(pybuild: Pybuild, words: list[str]) -> None:
+    failed = pybuild.try_("app.rec", *words)
+    assert failed.code == 2
+    assert "[usage/output]" in failed.err
+    assert pybuild("images", "--quiet") == ""
 
 
 def test_what_cannot_be_pushed_is_an_error(pybuild: Pybuild, registry: Registry) -> None:
