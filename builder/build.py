@@ -38,6 +38,7 @@ from builder.steps import (
 from builder.surroundings import PackagesRun, Surroundings
 from builder.testing import suite_places
 from builder.timeline import TimelineRecorder
+from cache.errors import LayerUnavailable
 from grammar.includes import spliced
 
 if TYPE_CHECKING:
@@ -57,7 +58,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What a build is asked for, beside the recipe. `epoch` in seconds, None where real times stay.
-    `platforms`: those to build for, where it is not that of `options` alone.
+    `platforms`: those to build for, where it is not that of `options` alone. `whole`: the image's layers are
+    all to be here in the end, those of its base too.
     """
 
     options: PlanOptions
@@ -73,6 +75,7 @@ class Settings:
     packages_anew: bool = False
     limits: Limits = UNLIMITED
     platforms: tuple[Platform, ...] = ()
+    whole: bool = False
 
     @property
     def each_platform(self) -> tuple[PlanOptions, ...]:
@@ -142,6 +145,7 @@ class Build:
         self._resolve = resolve
         self._numbers = itertools.count(1)
         self._top = ""
+        self._again = False
         self._cache = StepCache(store, emit, epoch=settings.epoch, no_cache=settings.no_cache)
         secrets = Secrets(settings.secrets)
         agent = next((source.agent for source in settings.ssh if source.id == "default"), "")
@@ -187,7 +191,7 @@ class Build:
         self._top = recipe
         settings = self._settings
         try:
-            results = self._recipes(recipe, context, settings.each_platform, ())
+            results = self._results(recipe, context)
         finally:
             self._around.agents.close()
         images = [self._kept(result) for result in results]
@@ -214,6 +218,24 @@ class Build:
             cache.ran,
             cache.cached,
         )
+
+    def _results(self, recipe: str, context: str) -> list[StageResult]:
+        """Return what the recipe makes. A layer that was said to be had, and cannot be, is as good as none:
+        whatever gives it is done again.
+        """
+        while True:
+            try:
+                results = self._recipes(recipe, context, self._settings.each_platform, ())
+                for result in results if self._settings.whole else ():
+                    if result.chain_id is not None:
+                        self._store.layers.chain(result.chain_id)
+                return results
+            except LayerUnavailable as error:
+                self._emit(Notice("warning", error.code, f"{error.message}: what makes it is done again"))
+                self._stages.clear()
+                self._images.clear()
+                self._cancellation.forget()
+                self._again = True
 
     def _kept(self, result: StageResult) -> Digest:
         image_id = self._store.images.put(result.image.to_json())
@@ -305,7 +327,7 @@ class Build:
     def _announce(self, plans: Sequence[PlatformPlan], nodes: Sequence[Node], top: bool) -> None:
         for code, message, span in dict.fromkeys(told for each in plans for told in each.planned.warnings):
             self._emit(_warning(code, message, span))
-        if top:
+        if top and not self._again:
             steps = sum(not isinstance(step, ConfigStep) for node in nodes for step in node.stage.steps)
             planned = plans[0].planned
             self._emit(BuildStarted(planned.recipe, planned.target, len(nodes), steps))

@@ -32,11 +32,11 @@ from builder.steps import CopyStep, ImageBase, PackagesStep, RecipeBase
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from builder.baseresolver import BaseResolver
     from builder.events import Emit
     from builder.recipes import RecipeLoader
     from builder.remotes.address import Address
     from builder.remotes.fetching import Remotes
-    from builder.session import BaseResolver
     from builder.steps import Plan, PlannedStage
     from builder.surroundings import PackagesRun
     from cache.oci.spec import ImageConfig

@@ -35,6 +35,10 @@ class Cancellation:
         if self.asked:
             raise Cancelled
 
+    def forget(self) -> None:
+        """Let stages begin anew, after all have ended."""
+        self.asked = False
+
     @contextmanager
     def ending(self, end: Callable[[], None]) -> Iterator[None]:
         """Have `end` called, by whichever thread, if the stages are to end while this is entered."""

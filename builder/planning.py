@@ -360,7 +360,7 @@ class _StagePlanning:
     def _record(self, key: str) -> Record | None:
         assert self._store is not None
         record = self._store.records.get(key)
-        if record is None or (record.diff_id is not None and self._store.layers.get(record.chain_id) is None):
+        if record is None or (record.diff_id is not None and not self._store.has(record.chain_id)):
             return None
         return record
 

@@ -42,9 +42,15 @@ class Puller:
         self._transport.close()
 
     def pull(self, reference: Reference, platform: Platform) -> BaseImage:
-        """Return the image that `reference` means on `platform`, in the store by then. Raises RegistryError,
-        FormatError, StoreError, UsageError.
+        """Return the image that `reference` means on `platform`, in the store by then, layers and all. Raises
+        RegistryError, FormatError, StoreError, UsageError.
         """
+        found = self._pull(reference, platform)
+        if found.chain_id is not None:
+            self._around.store.layers.chain(found.chain_id)
+        return found
+
+    def _pull(self, reference: Reference, platform: Platform) -> BaseImage:
         from builder.bases.base import BaseRequest
         from builder.bases.images import find
 

@@ -144,13 +144,16 @@ def _around(session: Session, args: argparse.Namespace, context: str) -> dict[st
 
 
 def _in_store(session: Session, built: Built) -> list[str]:
-    """Return what has to be in the store still: the image, and each of its layers."""
+    """Return what has to be in the store still: the image, and each of its layers that has come in."""
     from builder.bases.base import chain_of
+    from cache.absent import AbsentLayer
 
     store = session.store
     paths = [store.images.path(built.image_id)]
     chain_id = chain_of(built.config.diff_ids)
-    for layer in store.layers.chain(chain_id) if chain_id else ():
+    for layer in store.stack(chain_id) or ():
+        if isinstance(layer, AbsentLayer):
+            continue
         paths.append(store.layers.diff_path(layer).removesuffix("diff") + "committed")
         paths.append(f"{store.layers.layerdb}/{layer.chain_id.hex}")
     return paths

@@ -21,25 +21,23 @@ if TYPE_CHECKING:
     from types import TracebackType
 
     from builder.annotations import Annotations
-    from builder.bases.base import BaseImage, BaseTransport
-    from builder.bases.mmdebstrap import MmdebstrapTransport
-    from builder.bases.registry import RegistryTransport
+    from builder.baseresolver import BaseResolver
+    from builder.bases.base import BaseImage
     from builder.build import Build, Built, Settings
     from builder.config import Config
     from builder.contexts import BuildContext
-    from builder.events import Emit
+    from builder.events import Emit, Event
     from builder.executor import Executor
     from builder.exporters.base import Output
     from builder.exporters.output_spec import OutputSpec
     from builder.inspection import Inspection
-    from builder.locks import Locks, RecipeLock
+    from builder.lazylayers import LazyLayers
+    from builder.locks import Locks
     from builder.plan import PlanOptions
     from builder.progress import Display
     from builder.remotes.fetching import Pinned, Remotes
-    from builder.stage import StageResult
-    from builder.steps import ImageBase
-    from cache.oci.digest import Digest
     from cache.registry.endpoints import Registries
+    from cache.remote import RemoteCache
     from cache.store import Store
 
 
@@ -61,6 +59,9 @@ class Session:
         self._resolver: BaseResolver | None = None
         self._remotes: Remotes | None = None
         self._fetched = ExitStack()
+        self._lazy: LazyLayers | None = None
+        self._emit: Emit = _tell_transfer
+        self.store.fetch = lambda chain_id: self.lazy().fetch(chain_id)
 
     def __enter__(self) -> Session:
         return self
@@ -77,12 +78,30 @@ class Session:
                 self._resolver.close()
             if self._remotes is not None:
                 self._remotes.close()
+            if self._lazy is not None:
+                self._lazy.close()
             if self._executor is not None:
                 self._executor.close()
             self.snapshots.close()
         finally:
             self._fetched.close()
             self.store.close()
+
+    def lazy(self) -> LazyLayers:
+        """What fetches layers that the store knows and does not have."""
+        if self._lazy is None:
+            from builder.lazylayers import LazyLayers
+            from builder.registries import registry_client
+
+            self._lazy = LazyLayers(
+                self.store, self._emit, lambda: registry_client(self.registries()), self.open_cache
+            )
+        self._lazy.emit = self._emit
+        return self._lazy
+
+    def open_cache(self, place: str) -> RemoteCache:
+        """Open a shared cache by the name that the origins of its layers have for it. Raises UsageError."""
+        raise UsageError(f"{place} is no shared cache", code="usage/value")
 
     def executor(self) -> Executor:
         """The executor. Started at the first call, from a process that is still small."""
@@ -118,13 +137,16 @@ class Session:
         `locks` in place of the lock files on the disk; `inspection` looks on. `several`: it may be for more
         than one platform. Raises UsageError, and HostError where nothing can be built.
         """
+        from builder.baseresolver import BaseResolver
         from builder.build import Build
         from builder.contexts import BuildContext
         from builder.locks import Locks
         from builder.options import one_platform
+        from builder.parallel import in_turn
 
         # Said before a base is fetched: unpacking it would be the first to fail.
         userns.require()
+        self._emit = emit = in_turn(emit)
         opened = context if isinstance(context, BuildContext) else BuildContext("", context)
         settings = change(self.settings(args, opened.directory, opened.commit_time))
         if not several:
@@ -262,95 +284,16 @@ class Session:
         return tuple(written)
 
 
-class BaseResolver:
-    """Finds image bases through the transports of builder.bases, which are imported when one is needed."""
+def _tell_transfer(event: Event) -> None:
+    """Say that something is fetched, where no display is open that shows how it goes."""
+    from builder.events import TransferStarted
 
-    def __init__(
-        self,
-        session: Session,
-        emit: Emit,
-        *,
-        pull: bool,
-        confined: bool = False,
-        given: frozenset[str] = frozenset(),
-    ) -> None:
-        """`confined`: recipes are a stranger's, and have no business with files of this host, but for those
-        in `given`.
-        """
-        self._given = given
-        self._confined = confined
-        self._session = session
-        self._emit = emit
-        self._pull = pull
-        self.found: list[tuple[str, BaseImage]] = []
-        """What was asked for, and what it was."""
-        self._transports: dict[str, BaseTransport] = {}
-        from builder.lockedbases import LockedBases
+    if isinstance(event, TransferStarted):
+        from builder.progress.printable import printable
+        from builder.progress.units import size
 
-        self.locked = LockedBases(session.store, emit, self, pull=pull)
-
-    def __call__(self, base: ImageBase, directory: str, lock: RecipeLock) -> StageResult:
-        """Return the image of `base` as `lock` has it, in the store by then."""
-        from builder.stage import StageResult
-
-        found = self.locked.find(base, directory, lock)
-        return StageResult(found.chain_id, found.config, found.created)
-
-    def find(
-        self, base: ImageBase, directory: str, *, pull: bool | None = None, releases: tuple[str, ...] = ()
-    ) -> BaseImage:
-        """Return the image of `base`, in the store by then."""
-        from builder.bases import LOCAL_SCHEMES, split_scheme
-        from builder.bases.base import BaseRequest
-
-        scheme, location = split_scheme(base.reference)
-        of_host = scheme in LOCAL_SCHEMES or any(name == "keyring" for name, _ in base.options)
-        if self._confined and of_host and base.reference not in self._given:
-            raise UsageError(
-                f"{base.reference} is a file of this host: a recipe that comes from elsewhere cannot have it",
-                code="recipe/outside",
-            )
-        anew = self._pull if pull is None else pull
-        request = BaseRequest(location, base.platform, base.options, anew, directory or ".", releases)
-        found = self._transport(scheme).resolve(request)
-        self.found.append((base.reference, found))
-        return found
-
-    def named(self, base: ImageBase) -> Digest:
-        """Return the digest of what a registry's image is there now."""
-        from builder.bases import split_scheme
-
-        return self.registry.named(split_scheme(base.reference)[1])
-
-    def releases(self, base: ImageBase, directory: str) -> tuple[str, ...]:
-        """Return the Release files that an mmdebstrap base would be made of now."""
-        from builder.bases import split_scheme
-        from builder.bases.base import BaseRequest
-
-        scheme, location = split_scheme(base.reference)
-        transport = cast("MmdebstrapTransport", self._transport(scheme))
-        return transport.releases(BaseRequest(location, base.platform, base.options, True, directory or "."))
-
-    @property
-    def registry(self) -> RegistryTransport:
-        """The transport for images of registries."""
-        return cast("RegistryTransport", self._transport("docker-image"))
-
-    def _transport(self, scheme: str) -> BaseTransport:
-        transport = self._transports.get(scheme)
-        if transport is None:
-            from builder.bases import open_transport
-            from builder.bases.base import Surroundings
-
-            session = self._session
-            around = Surroundings(session.store, self._emit, session.executor, session.registries())
-            transport = self._transports[scheme] = open_transport(scheme, around)
-        return transport
-
-    def close(self) -> None:
-        """Let go of connections."""
-        for transport in self._transports.values():
-            transport.close()
+        total = "" if event.total is None else f" ({size(event.total)})"
+        print(f"fetching {printable(event.label)}{total}", file=sys.stderr)
 
 
 def _warn(message: str) -> None:

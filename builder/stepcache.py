@@ -143,7 +143,7 @@ class StepCache:
         record = self._store.records.get(key)
         if record is None:
             return None
-        if record.diff_id is not None and self._store.layers.get(record.chain_id) is None:
+        if record.diff_id is not None and not self._store.has(record.chain_id):
             return None
         return record
 

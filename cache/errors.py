@@ -48,3 +48,9 @@ class RegistryError(CacheError):
     """A registry could not be reached, or refused (exit code 3)."""
 
     code = "registry/error"
+
+
+class LayerUnavailable(RegistryError):
+    """A layer that was said to be had somewhere cannot be had: whoever can makes it again (exit code 3)."""
+
+    code = "layer/unavailable"

@@ -31,7 +31,7 @@ from cache.oci.digest import ChainID, DiffID
 from cache.pins import Lease, Pins, take_lease
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from sqlite3 import Connection
 
     from cache.changeset import Changeset
@@ -44,7 +44,16 @@ __all__ = ["Layer", "LayerStore"]
 class LayerStore:
     """The layers of the store at `root`. May be used by several threads."""
 
-    def __init__(self, root: str, scratch: Scratch, database: Database, boot: str) -> None:
+    def __init__(
+        self,
+        root: str,
+        scratch: Scratch,
+        database: Database,
+        boot: str,
+        fetch: Callable[[ChainID], None] = lambda chain_id: None,
+    ) -> None:
+        """`fetch` is asked for a chain that is not there, before that is an error."""
+        self._fetch = fetch
         self._overlay2 = root + "/overlay2"
         self._layerdb = root + "/layerdb/sha256"
         self._scratch = scratch
@@ -65,8 +74,10 @@ class LayerStore:
             return None if found is None else found[0]
 
     def chain(self, chain_id: ChainID) -> tuple[Layer, ...]:
-        """Return the layers of a chain, the lowest first. Raises StoreError (store/missing) if it is not
-        there."""
+        """Return the layers of a chain, the lowest first; those that are not there are fetched, if they can
+        be had. Raises StoreError (store/missing) if not, and what fetching raises."""
+        if self.get(chain_id) is None:
+            self._fetch(chain_id)
         with self._lock:
             layer = self.get(chain_id)
             if layer is None:
@@ -110,6 +121,8 @@ class LayerStore:
         a tar that we did not write, so that its DiffID cannot be had again from the disk: the digest of our
         own tar is kept beside it, for `verify`. Raises StoreFull, StoreError; nothing is published then.
         """
+        if parent is not None:
+            self.chain(parent)  # before the locks: whoever fetches publishes, too
         tree = _tree_digest(staged.upper) if foreign else None
         # No prune meanwhile, and nobody else who publishes.
         with storing("publishing a layer"), flocked(self._layerdb), flocked(self._overlay2, exclusive=True):
@@ -141,6 +154,8 @@ class LayerStore:
     def lease(self, chain_ids: Iterable[ChainID]) -> Lease:
         """Hold chains beyond the life of this store object, or for a child process. Raises StoreError."""
         chains = list(chain_ids)
+        for chain_id in chains:
+            self.chain(chain_id)
         lease = take_lease([self._entry(chain_id) for chain_id in chains])
         if lease is None or any(self.get(chain_id) is None for chain_id in chains):
             if lease is not None:

@@ -17,16 +17,18 @@ if TYPE_CHECKING:
     from sqlite3 import Connection
     from types import TracebackType
 
+    from cache.absent import AbsentLayer, AbsentLayers
     from cache.blobs import Blobs
     from cache.cachemounts import CacheMounts
     from cache.containers import ContainerStore
     from cache.failedsteps import FailedSteps
     from cache.images import ImageStore
     from cache.lastuse import LastUse
-    from cache.layers import LayerStore
+    from cache.layers import Layer, LayerStore
     from cache.locks import Lock
     from cache.memo import Memo, Receipts
     from cache.names import Names
+    from cache.oci.digest import ChainID
     from cache.records import Records
     from cache.scratch import Staging
     from cache.statcache import StatCache
@@ -54,6 +56,8 @@ class Store:
         self.warnings: list[str] = []
         """What the user should know of: damage that was got over, leftovers that cannot be removed."""
         self._warn = warn
+        self.fetch: Callable[[ChainID], None] | None = None
+        """Gets the layers of a chain that is not here, if it can be had."""
 
     @classmethod
     def open(cls, root: str, *, warn: Callable[[str], None] | None = None, sweep: bool = True) -> Store:
@@ -100,7 +104,13 @@ class Store:
     def layers(self) -> LayerStore:
         from cache.layers import LayerStore
 
-        return LayerStore(self.root, self.scratch, self.database, self.boot)
+        return LayerStore(self.root, self.scratch, self.database, self.boot, self._fetch)
+
+    @cached_property
+    def absent(self) -> AbsentLayers:
+        from cache.absent import AbsentLayers
+
+        return AbsentLayers(self.receipts)
 
     @cached_property
     def images(self) -> ImageStore:
@@ -167,6 +177,25 @@ class Store:
         from cache.lastuse import LastUse
 
         return LastUse(self.database)
+
+    def has(self, chain_id: ChainID | None) -> bool:
+        """Return whether a chain is here, or those of its layers that are not can be had."""
+        return not chain_id or self.layers.get(chain_id) is not None or self.stack(chain_id) is not None
+
+    def stack(self, chain_id: ChainID | None) -> list[Layer | AbsentLayer] | None:
+        """Return the layers of a chain, the lowest first, whether they are here or not: nothing is fetched.
+        None if one of them cannot be had."""
+        found: list[Layer | AbsentLayer] = []
+        while chain_id:
+            if self.layers.get(chain_id) is not None:
+                return [*self.layers.chain(chain_id), *reversed(found)]
+            absent = self.absent.get(chain_id)
+            if absent is None:
+                return None
+            found.append(absent)
+            chain_id = absent.parent
+        found.reverse()
+        return found
 
     def stage(self) -> Staging:
         """Return a private directory to make a changeset in: a context manager, which removes what was not
@@ -237,6 +266,10 @@ class Store:
         from cache.filesystem import upperdir_problem
 
         return upperdir_problem(self.root, self.scratch)
+
+    def _fetch(self, chain_id: ChainID) -> None:
+        if self.fetch is not None:
+            self.fetch(chain_id)
 
     def _has_layers(self) -> bool:
         with os.scandir(self.root + "/layerdb/sha256") as entries:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class BaseImage:
-    """A base that stands in the store, layers and all.
+    """A base that stands in the store, but for layers that can be had when they are needed.
 
     `image_id` is the digest of its config; `chain_id` is None if it has no layers; `reference` is what was
     asked for, in its complete form; `digest` is that of the manifest it came by, None where there was none.
@@ -73,13 +73,15 @@ class BaseTransport(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """What transports work with. `registries` None: no configuration; `executor` starts one when called."""
+    """What transports work with. `registries` None: no configuration; `executor` starts one when called;
+    `lazy`: layers of registries may stay there until somebody reads them."""
 
     store: Store
     emit: Emit
     executor: Callable[[], Executor]
     registries: Registries | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    lazy: bool = False
 
 
 def refuse_options(request: BaseRequest, transport: str) -> None:

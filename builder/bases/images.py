@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def find(store: Store, name: str, platform: Platform) -> BaseImage | None:
-    """Return the image `name` for `platform`, if the store has it, layers and all.
+    """Return the image `name` for `platform`, if the store has it; its layers are there or can be had.
 
     A name means one image; that of another platform, pulled under the same name, is remembered beside it.
     """
@@ -54,7 +54,7 @@ def load(store: Store, image_id: Digest, name: str) -> BaseImage | None:
     except CacheError:  # damaged: as good as absent, and fetched again
         return None
     chain_id = chain_of(config.diff_ids)
-    if chain_id is not None and store.layers.get(chain_id) is None:
+    if not store.has(chain_id):
         return None
     return BaseImage(image_id, config, chain_id, name)
 

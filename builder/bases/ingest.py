@@ -45,9 +45,11 @@ class Supply(Protocol):
         """End all that is under way."""
 
 
-def ingest(store: Store, emit: Emit, name: str, diff_ids: Sequence[DiffID], supply: Supply) -> None:
+def ingest(
+    store: Store, emit: Emit, name: str, diff_ids: Sequence[DiffID], supply: Supply, *, repair: bool = True
+) -> None:
     """Get the layers `diff_ids` (bottom first) of the image `name` into the store; what is there is not
-    fetched.
+    fetched, unless `repair` is set and it cannot be written out again.
 
     Of several builds that want the same image at once, one fetches it. Closes `supply`. Raises FormatError,
     RegistryError, StoreError.
@@ -56,42 +58,50 @@ def ingest(store: Store, emit: Emit, name: str, diff_ids: Sequence[DiffID], supp
     for diff_id in diff_ids:
         chains.append(ChainID.extend(chains[-1] if chains else None, diff_id))
     try:
-        if not _missing(store, diff_ids, chains):
+        if not missing(store, diff_ids, chains, repair):
             return
 
         def waiting() -> None:
             emit(Notice("info", "base/waiting", f"{name}: another build is fetching it; waiting"))
 
         with store.lock(f"pull-{chains[-1]}", on_wait=waiting):
-            _ingest(store, name, diff_ids, chains, supply)
+            _ingest(store, name, diff_ids, chains, supply, repair)
     finally:
         supply.close()
 
 
 def _ingest(
-    store: Store, name: str, diff_ids: Sequence[DiffID], chains: Sequence[ChainID], supply: Supply
+    store: Store,
+    name: str,
+    diff_ids: Sequence[DiffID],
+    chains: Sequence[ChainID],
+    supply: Supply,
+    repair: bool,
 ) -> None:
-    missing = _missing(store, diff_ids, chains)
-    supply.expect([index for index in missing if store.blobs.pulled(diff_ids[index]) is None])
-    for index in missing:
+    wanted = missing(store, diff_ids, chains, repair)
+    supply.expect([index for index in wanted if store.blobs.pulled(diff_ids[index]) is None])
+    for index in wanted:
         parent = chains[index - 1] if index else None
         if not _unpack_known(store, parent, diff_ids[index]):
             _receive(store, name, parent, diff_ids[index], supply, index)
 
 
-def _missing(store: Store, diff_ids: Sequence[DiffID], chains: Sequence[ChainID]) -> list[int]:
-    """Return the layers to be had: those that are not there, or whose own tar cannot be had any more.
+def missing(store: Store, diff_ids: Sequence[DiffID], chains: Sequence[ChainID], repair: bool) -> list[int]:
+    """Return the layers to be had: those that are not there, or, with `repair`, whose own tar cannot be had
+    any more.
 
     The blob of somebody else's tar may have been damaged, and dropped: without it, no output can be written.
     """
-    missing = []
+    found = []
     for index, chain_id in enumerate(chains):
         if store.layers.get(chain_id) is not None:
+            if not repair:
+                continue
             tree = store.layers.index.tree(chain_id)
             if tree is None or tree == diff_ids[index] or store.blobs.pulled(diff_ids[index]) is not None:
                 continue
-        missing.append(index)
-    return missing
+        found.append(index)
+    return found
 
 
 def _unpack_known(store: Store, parent: ChainID | None, diff_id: DiffID) -> bool:

@@ -9,9 +9,9 @@ from builder.bases.images import find, keep, read_config
 from cache.oci.reference import Reference
 
 if TYPE_CHECKING:
-    from cache.oci.digest import Digest
+    from cache.oci.digest import ChainID, Digest
     from cache.oci.platform import Platform
-    from cache.oci.spec import ImageConfig
+    from cache.oci.spec import ImageConfig, Manifest
     from cache.registry.client import RegistryClient
 
 _CONFIG_LIMIT = 16 * 1024 * 1024
@@ -34,7 +34,7 @@ class RegistryTransport:
         reference = Reference.parse(request.location)
         if not request.pull or reference.digest is not None:
             known = find(self._around.store, str(reference), request.platform)
-            if known is not None:
+            if known is not None and (self._around.lazy or self._is_here(known)):
                 return known
         return self._pull(reference, request)
 
@@ -61,15 +61,12 @@ class RegistryTransport:
             client.close()
 
     def _pull(self, reference: Reference, request: BaseRequest) -> BaseImage:
-        from builder.bases.downloads import Downloads
-        from builder.bases.ingest import ingest
-
         around, client, name = self._around, self._connect(), reference.familiar
         resolved = client.resolve(reference, request.platform)
         data = client.blob_bytes(reference, resolved.manifest.config, _CONFIG_LIMIT)
         config = read_config(data, len(resolved.manifest.layers), name)
-        supply = Downloads(around, client, reference, resolved.manifest.layers, self._abandon)
-        ingest(around.store, around.emit, name, config.diff_ids, supply)
+        if not self._note(reference, resolved.manifest, config):
+            self._fetch(reference, client, resolved.manifest, config)
         digest = resolved.descriptor.digest
         pinned = [
             Reference(reference.registry, reference.repository, None, each)
@@ -77,6 +74,42 @@ class RegistryTransport:
         ]
         names = (str(reference), *map(str, pinned))
         return keep(around, data, config, names=names, platform=request.platform, digest=digest)
+
+    def _is_here(self, base: BaseImage) -> bool:
+        return base.chain_id is None or self._around.store.layers.get(base.chain_id) is not None
+
+    def _note(self, reference: Reference, manifest: Manifest, config: ImageConfig) -> bool:
+        """Note where the layers can be had; return whether that will do: whoever reads them fetches them.
+
+        It will not for layers that could not be had when somebody tried, or that are here and cannot be
+        written out: then the registry is to say what is the matter.
+        """
+        from builder.bases.ingest import missing
+        from cache.absent import AbsentLayer, Origin
+
+        store, place, chains = self._around.store, f"{reference.registry}/{reference.repository}", []
+        parent: ChainID | None = None
+        for diff_id, blob in zip(config.diff_ids, manifest.layers, strict=True):
+            layer = AbsentLayer(parent, diff_id, blob.size, (Origin("registry", place, blob),))
+            parent = layer.chain_id
+            chains.append(parent)
+            if store.layers.get(parent) is None:
+                store.absent.note(layer)
+        damaged = any(
+            store.layers.get(chains[index]) is not None
+            for index in missing(store, config.diff_ids, chains, repair=True)
+        )
+        return self._around.lazy and not damaged and store.has(parent)
+
+    def _fetch(
+        self, reference: Reference, client: RegistryClient, manifest: Manifest, config: ImageConfig
+    ) -> None:
+        from builder.bases.downloads import Downloads
+        from builder.bases.ingest import ingest
+
+        around = self._around
+        supply = Downloads(around, client, reference, manifest.layers, self._abandon)
+        ingest(around.store, around.emit, reference.familiar, config.diff_ids, supply)
 
     def _connect(self) -> RegistryClient:
         if self._client is None:

@@ -14,6 +14,7 @@ import argparse
 import os
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.asked import add_options
@@ -227,7 +228,14 @@ def carry_out(session: Session, args: argparse.Namespace, keeper: Keeper, *, sta
                 open_context(args, session.store, recorder.emit) as context,
             ):
                 keeper.recipe, keeper.bases = context.recipe, session.bases
-                build = session.prepare(args, context, recorder.emit, inspection=keeper, several=True)
+                build = session.prepare(
+                    args,
+                    context,
+                    recorder.emit,
+                    inspection=keeper,
+                    several=True,
+                    change=lambda settings: replace(settings, whole=bool(outputs)),
+                )
                 built = build.run(context.recipe, context.directory)
                 written = session.export(built, outputs, display.emit, annotations)
                 # Whether what is elsewhere is still the same takes a question each time.

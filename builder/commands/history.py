@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from typing import TYPE_CHECKING
 
 from builder.bases.base import parse_time
 from builder.formats import displayed, fill
 from builder.lookup import StoredImage, find_image
 from builder.session import open_session
 from builder.table import ago, human_size, print_table
-from cache.store import Store
+
+if TYPE_CHECKING:
+    from cache.absent import AbsentLayer
+    from cache.layers import Layer
+    from cache.store import Store
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +57,9 @@ def run(args: argparse.Namespace) -> int:
 
 def history(store: Store, image: StoredImage) -> list[dict[str, object]]:
     """Return the image's history, the newest first, each line with its layer's DiffID, ChainID and size."""
-    layers = list(store.layers.chain(image.chain_id)) if image.chain_id else []
+    layers: list[Layer | AbsentLayer] = []
+    if image.chain_id:
+        layers += store.stack(image.chain_id) or store.layers.chain(image.chain_id)
     rows: list[dict[str, object]] = []
     for entry in image.config.history:
         layer = None if entry.empty_layer or not layers else layers.pop(0)

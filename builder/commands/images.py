@@ -69,10 +69,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def image_size(store: Store, image: StoredImage) -> int:
-    """Return the sum of the image's layer tars in bytes; of those that are in the store."""
-    if image.chain_id is None or store.layers.get(image.chain_id) is None:
-        return 0
-    return sum(layer.size for layer in store.layers.chain(image.chain_id))
+    """Return the sum of the image's layer tars in bytes; of those that were not fetched, of what is known of
+    them."""
+    return sum(layer.size for layer in store.stack(image.chain_id) or ())
 
 
 def _images(store: Store) -> list[StoredImage]:

@@ -60,6 +60,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Run the command; return the exit code."""
+    from builder.baseresolver import BaseResolver
     from builder.commands.build import find_recipe
     from builder.deadline import deadline
     from builder.errors import UsageError
@@ -67,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
     from builder.locking import Locking, stale
     from builder.options import plan_options
     from builder.recipes import RecipeLoader
-    from builder.session import BaseResolver, open_session
+    from builder.session import open_session
 
     update = _update(args)
     recipe, context = find_recipe(args)

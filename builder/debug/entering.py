@@ -110,7 +110,7 @@ class Entering:
         """Open the shell, if it is the step; raise Left then."""
         if step.key.key != self._failed.key:
             record = self.mended.get(step.key.key)
-            present = record is None or not record.diff_id or step.around.store.layers.get(record.chain_id)
+            present = record is None or not record.diff_id or step.around.store.has(record.chain_id)
             return record if present else None
         self.there = True
         executor = step.around.executor()

@@ -81,7 +81,7 @@ class Keeper:
     def reached(self, step: OpenStep) -> Record | None:
         """Return what somebody has made of a step."""
         record = self.mended.get(step.key.key)
-        if record is None or (record.diff_id and self._store.layers.get(record.chain_id) is None):
+        if record is None or (record.diff_id and not self._store.has(record.chain_id)):
             return None
         return record
 
