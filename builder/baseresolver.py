@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from builder.events import Emit
     from builder.locks import RecipeLock
     from builder.session import Session
+    from builder.sharedcache import SharedCache
     from builder.stage import StageResult
     from builder.steps import ImageBase
     from cache.oci.digest import Digest
@@ -29,10 +30,12 @@ class BaseResolver:
         pull: bool,
         confined: bool = False,
         given: frozenset[str] = frozenset(),
+        shared: SharedCache | None = None,
     ) -> None:
         """`confined`: recipes are a stranger's, and have no business with files of this host, but for those
         in `given`.
         """
+        self._shared = shared
         self._given = given
         self._confined = confined
         self._session = session
@@ -100,7 +103,9 @@ class BaseResolver:
 
             session = self._session
             registries = session.registries()
-            around = Surroundings(session.store, self._emit, session.executor, registries, lazy=True)
+            around = Surroundings(
+                session.store, self._emit, session.executor, registries, lazy=True, shared=self._shared
+            )
             transport = self._transports[scheme] = open_transport(scheme, around)
         return transport
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from builder.direct import looked_at
-from builder.errors import HostError, PlanError
+from builder.errors import BuildError, HostError, PlanError
 from builder.events import BuildFinished, BuildStarted, Emit, Notice
 from builder.limits import UNLIMITED, Limits
 from builder.parallel import Cancellation, Stages, in_turn
@@ -38,7 +38,7 @@ from builder.steps import (
 from builder.surroundings import PackagesRun, Surroundings
 from builder.testing import suite_places
 from builder.timeline import TimelineRecorder
-from cache.errors import LayerUnavailable
+from cache.errors import CacheError, LayerUnavailable
 from grammar.includes import spliced
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from builder.inspection import Inspection
     from builder.locks import Locks, Mode, RecipeLock
     from builder.remotes.fetching import Fetched, Remotes
+    from builder.sharedcache import SharedCache
     from cache.oci.digest import Digest
     from cache.oci.platform import Platform
     from cache.oci.spec import ImageConfig
@@ -128,10 +129,11 @@ class Build:
         origin: str = "",
         confined: str = "",
         inspection: Inspection | None = None,
+        shared: SharedCache | None = None,
     ) -> None:
         """`remotes` fetches what is elsewhere. `origin` and `confined` are as of
         builder.contexts.BuildContext: where the context came from, and the directory that recipes may not
-        lead out of.
+        lead out of. `shared` is asked for what the store does not know, and told what was run.
         """
         from builder.remotes.fetching import Remotes
 
@@ -146,7 +148,7 @@ class Build:
         self._numbers = itertools.count(1)
         self._top = ""
         self._again = False
-        self._cache = StepCache(store, emit, epoch=settings.epoch, no_cache=settings.no_cache)
+        self._cache = StepCache(store, emit, epoch=settings.epoch, no_cache=settings.no_cache, shared=shared)
         secrets = Secrets(settings.secrets)
         agent = next((source.agent for source in settings.ssh if source.id == "default"), "")
         self._cancellation = Cancellation()
@@ -172,7 +174,11 @@ class Build:
             threading.RLock(),
             settings.limits,
             inspection,
+            shared,
         )
+        self._shared = shared
+        if shared is not None:
+            shared.check = self._cancellation.check
         self._stages: dict[tuple[str, int, Platform], StageResult] = {}
         self._images: dict[tuple[ImageBase, str], StageResult] = {}
         self._locks = locks
@@ -192,6 +198,9 @@ class Build:
         settings = self._settings
         try:
             results = self._results(recipe, context)
+        except (BuildError, CacheError):
+            self._tell(failed=True)
+            raise
         finally:
             self._around.agents.close()
         images = [self._kept(result) for result in results]
@@ -203,6 +212,7 @@ class Build:
         self._store.sync()
         for name in settings.names:
             self._store.images.tag(name, image_id)
+        self._tell()
         cache = self._cache
         self._emit(
             BuildFinished(image_id, settings.names, time.monotonic() - started, cache.ran, cache.cached)
@@ -218,6 +228,12 @@ class Build:
             cache.ran,
             cache.cached,
         )
+
+    def _tell(self, *, failed: bool = False) -> None:
+        """Wait until shared caches know what ran: of a build that failed, too."""
+        if self._shared is not None:
+            with contextlib.suppress(CacheError) if failed else contextlib.nullcontext():
+                self._shared.finish()
 
     def _results(self, recipe: str, context: str) -> list[StageResult]:
         """Return what the recipe makes. A layer that was said to be had, and cannot be, is as good as none:

@@ -53,6 +53,20 @@ class Registry:
 
 
 @dataclass(frozen=True, slots=True)
+class Cache:
+    """The shared caches: `from_` and `to` as the options have them, each with the directory that relative
+    paths in it are meant from. `trust` names the files of public keys."""
+
+    from_: tuple[tuple[str, str], ...] = ()
+    to: tuple[tuple[str, str], ...] = ()
+    required: bool = False
+    trust: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: _NOTHING)
+
+
+_NO_CACHE = Cache()
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """What pybuild.toml says; None where it says nothing.
 
@@ -84,6 +98,7 @@ class Config:
     build_args: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     build_contexts: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     registries: Mapping[str, Registry] = field(default_factory=lambda: _NOTHING)
+    cache: Cache = _NO_CACHE
     files: tuple[str, ...] = ()
 
 
@@ -138,9 +153,15 @@ def _config(values: Mapping[tuple[str, ...], Any], files: tuple[str, ...]) -> Co
     contexts = {path[1]: value for path, value in values.items() if path[0] == "build-contexts"}
     registries: dict[str, dict[str, Any]] = {}
     plain: dict[str, Any] = {}
+    cache: dict[str, Any] = {}
+    trust: dict[str, tuple[str, ...]] = {}
     for path, value in values.items():
         if path[0] == "registries":
             registries.setdefault(path[1], {})[path[2]] = value
+        elif path[:2] == ("cache", "trust"):
+            trust[path[2]] = value
+        elif path[0] == "cache":
+            cache["from_" if path[1] == "from" else path[1]] = value
         elif path[0] not in ("build-args", "build-contexts"):
             plain[path[-1].replace("-", "_")] = value
     return Config(
@@ -148,6 +169,7 @@ def _config(values: Mapping[tuple[str, ...], Any], files: tuple[str, ...]) -> Co
         build_args=MappingProxyType(arguments),
         build_contexts=MappingProxyType(contexts),
         registries=MappingProxyType({name: Registry(**facts) for name, facts in registries.items()}),
+        cache=Cache(**cache, trust=MappingProxyType(trust)),
         files=files,
     )
 

@@ -105,6 +105,14 @@ def _context(value: Any, directory: str) -> str:
     return at_directory(value, directory)
 
 
+def _caches(value: Any, directory: str) -> tuple[tuple[str, str], ...]:
+    return tuple((text, directory) for text in _strings(value, directory))
+
+
+def _paths(value: Any, directory: str) -> tuple[str, ...]:
+    return tuple(_path(each, directory) for each in (value if type(value) is list else [value]))
+
+
 def _choice(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} or {words[-1]}"
 
@@ -238,6 +246,28 @@ KEYS = (
         "a string",
         "What NAME means, as `--build-context NAME=VALUE`; a path is meant from the file's directory.",
         _context,
+    ),
+    Key(
+        ("cache", "from"),
+        _LIST,
+        "Shared caches that are asked for what the store does not know, each as for `--cache-from`; relative "
+        "paths are meant from the file's directory.",
+        _caches,
+    ),
+    Key(
+        ("cache", "to"), _LIST, "Shared caches that are told what was run, each as for `--cache-to`.", _caches
+    ),
+    Key(
+        ("cache", "required"),
+        _BOOL,
+        "Whether a build fails without them, as `--cache-required`.",
+        _exactly(bool),
+    ),
+    Key(
+        ("cache", "trust", "*"),
+        "a file, or a list of files",
+        "Public keys (PEM) by the name that `trust=NAME` has for them.",
+        _paths,
     ),
     Key(
         ("registries", "*", "mirrors"),

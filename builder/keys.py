@@ -208,3 +208,13 @@ def _key(kind: str, parent: ChainID | None, *parts: Part) -> StepKey:
             # Lengths keep two different lists of parts from ever looking alike.
             hasher.update(len(data).to_bytes(8, "little") + data)
     return StepKey(hasher.hexdigest(), labelled)
+
+
+def descent_key(recipe: str, stage: str, platform: str, base: ChainID | None) -> str:
+    """Return the name of a line of descent: what builds of one stage have in common, whatever was edited."""
+    return _key("descent", base, ("recipe", recipe), ("stage", stage), ("platform", platform)).key
+
+
+def fact_key(kind: str, question: str) -> str:
+    """Return the name under which the answer to a question about root filesystems is shared."""
+    return _key("fact", None, (kind, question)).key

@@ -60,6 +60,20 @@ def remember(store: Store, step_key: str, installed: tuple[Package, ...]) -> Non
     store.memo.put(_MEMO, step_key, json.dumps(installed, ensure_ascii=False).encode())
 
 
+def remembered(store: Store, step_key: str) -> str:
+    """Return what was kept of a step, to be told to others; "" if nothing was."""
+    return (store.memo.get(_MEMO, step_key) or b"").decode()
+
+
+def recall(store: Store, step_key: str, told: str) -> None:
+    """Keep what others told of a step. It counts for nothing if it makes no sense."""
+    try:
+        known = tuple((str(name), str(version)) for name, version in json.loads(told))
+    except (ValueError, TypeError):
+        return
+    remember(store, step_key, known)
+
+
 @contextmanager
 def prepared(
     step: PackagesStep, store: Store, staging: Staging, request: ExecRequest, on_wait: Callable[[str], None]

@@ -39,6 +39,7 @@ _ENVIRONMENT = (
     "CI",
     "NO_COLOR",
     "COLUMNS",
+    "PYBUILD_CACHE_KEY",
 )
 """What a cached build asks of the environment, beside the build arguments that come from there."""
 
@@ -88,10 +89,10 @@ def leave_receipt(
 
     A receipt is a convenience: a store that has no room for it is no error.
     """
-    bases = _bases(session)
-    if bases is None:
+    bases, caches = _bases(session), session.cache_files
+    if bases is None or caches is None:
         return
-    files = {**build.looked_at, **_around(session, args, context)}
+    files = {**build.looked_at, **_around(session, args, context), **direct.looked_at(caches)}
     young = started - _RACY_NS
     if any(found is not None and max(found[1], found[2]) > young for found in files.values()):
         return

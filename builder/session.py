@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from itertools import zip_longest
 from typing import TYPE_CHECKING, cast
 
@@ -36,6 +37,8 @@ if TYPE_CHECKING:
     from builder.plan import PlanOptions
     from builder.progress import Display
     from builder.remotes.fetching import Pinned, Remotes
+    from builder.sharedcache import SharedCache
+    from builder.sharedtier import TierInUse
     from cache.registry.endpoints import Registries
     from cache.remote import RemoteCache
     from cache.store import Store
@@ -60,6 +63,8 @@ class Session:
         self._remotes: Remotes | None = None
         self._fetched = ExitStack()
         self._lazy: LazyLayers | None = None
+        self._shared: SharedCache | None = None
+        self._tiers: tuple[TierInUse, ...] = ()
         self._emit: Emit = _tell_transfer
         self.store.fetch = lambda chain_id: self.lazy().fetch(chain_id)
 
@@ -78,6 +83,8 @@ class Session:
                 self._resolver.close()
             if self._remotes is not None:
                 self._remotes.close()
+            if self._shared is not None:
+                self._shared.close()
             if self._lazy is not None:
                 self._lazy.close()
             if self._executor is not None:
@@ -101,7 +108,36 @@ class Session:
 
     def open_cache(self, place: str) -> RemoteCache:
         """Open a shared cache by the name that the origins of its layers have for it. Raises UsageError."""
-        raise UsageError(f"{place} is no shared cache", code="usage/value")
+        from builder.cachetiers import open_place
+
+        return open_place(place, self.registries())
+
+    def shared(self, args: argparse.Namespace, emit: Emit) -> SharedCache | None:
+        """Return what asks and tells the shared caches that the arguments or the configuration name, None if
+        they name none. Raises UsageError.
+        """
+        given, config = (*args.cache_from, *args.cache_to), self.config.cache
+        if not (given or config.from_ or config.to):
+            return None
+        from builder.cachetiers import open_cache, tiers
+        from builder.sharedcache import SharedCache
+        from builder.sharedtier import TierInUse
+
+        required = args.cache_required or config.required
+        self._tiers = tuple(
+            TierInUse(tier, partial(open_cache, tier.spec, self.registries()), emit, required=required)
+            for tier in tiers(args.cache_from, args.cache_to, self.config)
+        )
+        self._shared = SharedCache(self.store, emit, self._tiers)
+        return self._shared
+
+    @property
+    def cache_files(self) -> tuple[str, ...] | None:
+        """The files that say which shared caches are believed; None if one of these did not answer, so that
+        another build may find more."""
+        if any(tier.broken for tier in self._tiers):
+            return None
+        return tuple(path for tier in self._tiers for path in tier.tier.files)
 
     def executor(self) -> Executor:
         """The executor. Started at the first call, from a process that is still small."""
@@ -154,8 +190,14 @@ class Session:
         settings = replace(settings, options=self.fetched(settings.options, args, emit))
         # What the command line names is not the stranger's doing.
         given = [each.reference for _, each in settings.options.contexts if hasattr(each, "reference")]
+        shared = self.shared(args, emit)
         resolve = BaseResolver(
-            self, emit, pull=settings.pull, confined=bool(opened.confined), given=frozenset(given)
+            self,
+            emit,
+            pull=settings.pull,
+            confined=bool(opened.confined),
+            given=frozenset(given),
+            shared=shared,
         )
         self._resolver = resolve
         locks = locks or Locks(settings.lock, emit)
@@ -170,6 +212,7 @@ class Session:
             origin=opened.origin,
             confined=opened.confined,
             inspection=inspection,
+            shared=shared,
         )
 
     def fetched(self, options: PlanOptions, args: argparse.Namespace, emit: Emit) -> PlanOptions:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from builder.remotes.added import Added
     from builder.remotes.address import Address
     from builder.remotes.fetching import Remotes
+    from builder.sharedcache import Facts
     from builder.steps import Tree as StepTree
     from cache.merged import Merged
     from cache.scratch import Staging
@@ -154,15 +155,15 @@ class Sources:
 
         return detached(Overlay(self._store.layers.lowerdirs(chain_id)))
 
-    def parts(self, step: CopyStep, chain_id: ChainID | None) -> tuple[Part, ...]:
+    def parts(self, step: CopyStep, chain_id: ChainID | None, facts: Facts | None = None) -> tuple[Part, ...]:
         """Return the key parts of what `step` copies: for each source, a digest. `chain_id`: of the stage
-        it reads from, None if that is a directory.
+        it reads from, None if that is a directory. What `facts` know of a stage needs no look at it.
         """
         elsewhere = dict(step.remote)
         parts = [
             self.remote_part(elsewhere[index])
             if index in elsewhere
-            else (source, self._digest(step.tree, source, chain_id, step.parents, step.exclude))
+            else (source, self._digest(step.tree, source, chain_id, step.parents, step.exclude, facts))
             for index, source in enumerate(step.sources)
         ]
         return (*parts, *((f"<<{name}", _document_digest(data)) for name, data in step.documents))
@@ -234,7 +235,9 @@ class Sources:
             else:
                 found.append(Source(tree, (selection,), owner))
 
-    def mounted(self, which: StepTree, source: str, chain_id: ChainID | None) -> str:
+    def mounted(
+        self, which: StepTree, source: str, chain_id: ChainID | None, facts: Facts | None = None
+    ) -> str:
         """Return the digest of what a mount of `source`, an absolute path, shows: the digest of files, the
         mode of a directory, its owner. Of a whole stage or image it is the ChainID: nothing has to be read.
 
@@ -243,9 +246,9 @@ class Sources:
         if chain_id is not None and source == "/":
             return chain_id or "nothing"
         key = json.dumps([VERSION, chain_id, source])
-        known = self._store.memo.get("mounted", key) if chain_id is not None else None
+        known = self._known("mounted", key, chain_id, facts) if chain_id is not None else None
         if known is not None:
-            return known.decode()
+            return known
         digest = self._digest(which, literal(source), chain_id)
         top = self.shown(which, source, chain_id)[1].entries[0]
         if stat.S_ISDIR(top.mode) and top.path:  # the context's own mode is that of a checkout
@@ -253,6 +256,8 @@ class Sources:
             digest += f" {top.uid}:{top.gid}" if chain_id is not None else ""
         if chain_id is not None:
             self._store.memo.put("mounted", key, digest.encode())
+            if facts is not None:
+                facts.tell("mounted", key, digest)
         return digest
 
     def shown(self, which: StepTree, source: str, chain_id: ChainID | None) -> tuple[Tree, Selection]:
@@ -288,6 +293,7 @@ class Sources:
         chain_id: ChainID | None,
         parents: bool = False,
         exclude: tuple[str, ...] = (),
+        facts: Facts | None = None,
     ) -> str:
         if chain_id is None:
             assert isinstance(which, Directory)
@@ -296,14 +302,29 @@ class Sources:
             return self._remember(fingerprint(files, selections, digests, owners=False))
         # A stage's files never change under its ChainID: what was worked out once holds for ever.
         key = json.dumps([VERSION, chain_id, source, *([parents, exclude] if parents or exclude else [])])
-        known = self._store.memo.get("tree", key)
+        known = self._known("tree", key, chain_id, facts)
         if known is not None:
-            return known.decode()
+            return known
         tree = self.stage(chain_id)
         selections = tree.select(source, parents=parents, exclude=exclude)
         digest = self._remember(fingerprint(tree, selections, FileDigests(tree), owners=True))
         self._store.memo.put("tree", key, digest.encode())
+        if facts is not None:
+            facts.tell("tree", key, digest)
         return digest
+
+    def _known(self, kind: str, key: str, chain_id: ChainID, facts: Facts | None) -> str | None:
+        """Return the answer to a question that was asked before, here or elsewhere. One from elsewhere is not
+        kept: another build may not believe it.
+        """
+        known = self._store.memo.get(kind, key)
+        if facts is None:
+            return None if known is None else known.decode()
+        if known is not None:
+            facts.tell(kind, key, known.decode())
+            return known.decode()
+        here = chain_id == EMPTY or self._store.layers.get(chain_id) is not None
+        return None if here else facts.get(kind, key)
 
     def _remember(self, found: Fingerprint) -> str:
         """Keep which files a digest stands for, so that the next miss can name the one that changed."""

@@ -16,8 +16,17 @@ from builder.errors import BuildError, StepFailed
 from builder.events import StageFinished, StageStarted, StepFinished, StepOutput, StepStarted
 from builder.image import HistoryEntry, assemble
 from builder.inspection import OpenStep, Work, watched
-from builder.keys import StepKey, check_key, copy_key, exec_key, packages_key, workdir_key
+from builder.keys import (
+    StepKey,
+    check_key,
+    copy_key,
+    descent_key,
+    exec_key,
+    packages_key,
+    workdir_key,
+)
 from builder.limits import failed, limited
+from builder.mountedroot import MountedRoot
 from builder.sources import EMPTY
 from builder.stepcache import StepLine, is_mended
 from builder.stepmounts import StepMounts, mounted_parts
@@ -41,7 +50,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from builder.executor import ExecRequest, Output
-    from builder.snapshotroots import Root
+    from builder.sharedcache import Facts
     from builder.sources import Sources
     from cache.oci.digest import ChainID, DiffID
     from cache.oci.spec import ImageConfig
@@ -95,6 +104,14 @@ class StageRun:
         self._number = 0
         self._left = deque(stage.steps)
         self._open: OpenStep | None = None
+        self._descent = ""
+        self._facts: Facts | None = None
+        if around.shared is not None:
+            from builder.sharedcache import Facts
+
+            name = os.path.basename(recipe)
+            self._descent = descent_key(name, stage.name, self._platform, base.chain_id)
+            self._facts = Facts(around.shared, self._descent)
 
     def hits(self) -> bool:
         """Go on as long as steps hit; return whether the stage is complete. Raises BuildError."""
@@ -137,9 +154,8 @@ class StageRun:
         keyword = step.text.partition(" ")[0]
         ordinal = self._ordinals.get(keyword, 0)
         self._ordinals[keyword] = ordinal + 1
-        line = StepLine(
-            self._around.numbers(), keyword, os.path.basename(self._recipe), self._stage.name, ordinal
-        )
+        recipe, stage = os.path.basename(self._recipe), self._stage.name
+        line = StepLine(self._around.numbers(), keyword, recipe, stage, ordinal, self._descent)
         number, total, span = self._number, self._total, step.span
         self._around.emit(
             StepStarted(line.number, self._label, number, total, step.text, span.file, span.line)
@@ -171,7 +187,11 @@ class StageRun:
         around, inspection = self._around, self._around.inspection
         opened = OpenStep(step, line, key, work, no_cache, self._chain_id, self._recipe, self._stage, around)
         record = inspection.reached(opened) if inspection is not None else None
-        record = around.cache.hit(line, key, no_cache) if record is None else around.cache.given(line, record)
+        record = (
+            around.cache.hit(line, key, self._chain_id, no_cache)
+            if record is None
+            else around.cache.given(line, record)
+        )
         if record is None:
             self._open = opened
             return False
@@ -211,7 +231,7 @@ class StageRun:
         if isinstance(step, TestStep):
             return self._prepare_test(step, line)
         if isinstance(step, ExecStep):
-            mounted = mounted_parts(step, self._sources, self._chain_of) if step.mounts else ()
+            mounted = mounted_parts(step, self._sources, self._chain_of, self._facts) if step.mounts else ()
             key = exec_key(step, self._chain_id, self._platform, mounted)
             return key, lambda staging: self._exec(step, line, staging)
         if isinstance(step, WorkdirStep):
@@ -220,7 +240,7 @@ class StageRun:
             packages = packages_key(step, self._chain_id, self._platform)
             return packages, lambda staging: self._packages(step, packages.key, line, staging)
         tree = None if isinstance(step.tree, Directory) else self._chain_of(step.tree)
-        parts = self._sources.parts(step, tree)
+        parts = self._sources.parts(step, tree, self._facts)
         return copy_key(step, self._chain_id, parts), lambda staging: self._copy(step, tree, staging)
 
     def _exec(self, step: ExecStep, line: StepLine, staging: Staging) -> None:
@@ -358,9 +378,9 @@ class StageRun:
         with self._writable(staging) as root_fd:
             make_directory(root_fd, step.path, resolve_owner(root_fd, step.user) if step.user else None)
 
-    def _writable(self, staging: Staging, *, alone: bool = False) -> _MountedRoot:
+    def _writable(self, staging: Staging, *, alone: bool = False) -> MountedRoot:
         """Return the root filesystem to write to; `alone`: as if nothing were below."""
-        return _MountedRoot(() if alone else self._lower(), staging)
+        return MountedRoot(() if alone else self._lower(), staging)
 
     def _lower(self) -> tuple[str, ...]:
         return self._around.store.layers.lowerdirs(self._chain_id) if self._chain_id else ()
@@ -397,36 +417,3 @@ class StageRun:
             diff_ids=self._diff_ids,
             created=self._time(self._newest),
         )
-
-
-class _MountedRoot:
-    """The overlay of a staging on what is below it, as a descriptor: mounted nowhere, gone when it is
-    closed.
-    """
-
-    def __init__(self, lower: tuple[str, ...], staging: Staging) -> None:
-        self._lower = lower
-        self._staging = staging
-        self._fd = -1
-        self._root: Root | None = None
-
-    def __enter__(self) -> int:
-        from builder import snapshots
-        from builder.overlay import Overlay, detached
-
-        overlay = Overlay(self._lower, self._staging.upper, self._staging.work)
-        other = snapshots.other_than_overlay() if self._lower else None
-        if not self._lower or other is not None:
-            self._root = other.open(overlay) if other is not None else None
-            path = self._staging.upper if self._root is None else self._root.path
-            self._fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        else:
-            self._fd = detached(overlay)
-        return self._fd
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        os.close(self._fd)
-        if self._root is not None:
-            from builder import snapshots
-
-            snapshots.close([self._root], keep=kind is None)

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,9 +19,13 @@ from cache.oci.digest import ChainID
 from cache.records import Record, decode_parts
 
 if TYPE_CHECKING:
+    from builder.sharedcache import Found, Held, SharedCache
     from cache.layers import Layer
     from cache.scratch import Staging
     from cache.store import Store
+
+_CHEAP = 1.0
+"""Seconds: what took less the last time is not worth a claim."""
 
 _COMPARED = 10
 """How many earlier builds of a line a miss is compared with: recipes of the same name share them."""
@@ -37,6 +42,8 @@ class StepLine:
     recipe: str
     stage: str
     ordinal: int
+    descent: str = ""
+    """The line of descent of its stage, under which shared caches keep what belongs together."""
 
     @property
     def line(self) -> str:
@@ -66,7 +73,17 @@ def is_mended(record: Record) -> bool:
 class StepCache:
     """The step cache of one build."""
 
-    def __init__(self, store: Store, emit: Emit, *, epoch: int | None, no_cache: bool) -> None:
+    def __init__(
+        self,
+        store: Store,
+        emit: Emit,
+        *,
+        epoch: int | None,
+        no_cache: bool,
+        shared: SharedCache | None = None,
+    ) -> None:
+        self._shared = shared
+        self._doubts: dict[str, str] = {}
         self._store = store
         self._emit = emit
         self._epoch = epoch
@@ -76,11 +93,24 @@ class StepCache:
         self.used: list[str] = []
         self._lock = threading.Lock()
 
-    def hit(self, line: StepLine, key: StepKey, no_cache: str = "") -> Record | None:
-        """Return the record of `key`, None where there is none. `no_cache`: it is to run, for this reason."""
+    def hit(self, line: StepLine, key: StepKey, parent: ChainID | None, no_cache: str = "") -> Record | None:
+        """Return what a step on `parent` is known to give, here or in a shared cache; None if nobody knows.
+        `no_cache`: it is to run, for this reason. Raises CacheError of a shared cache that is required.
+        """
         started = time.monotonic()
-        record = None if self._no_cache or no_cache else self._find(key.key)
-        return None if record is None else self._hit(line, record, started, "")
+        if self._no_cache or no_cache:
+            return None
+        record = self._find(key.key)
+        if record is not None:
+            self._tell(line, record)
+            return self._hit(line, record, started, "")
+        if self._shared is None:
+            return None
+        found, doubts = self._shared.step(line.descent, key.key, parent)
+        if found is None:
+            self._doubts[key.key] = doubts
+            return None
+        return self._hit(line, self._taken(found), started, f"from {found.tier}")
 
     def make(
         self,
@@ -106,8 +136,14 @@ class StepCache:
             if record is not None:
                 return self._hit(line, record, started, "another build ran it meanwhile")
             reason = no_cache or self._reason(line, key)
-            self._emit(StepRunning(line.number, reason))
-            return self._run(line, key, parent, run, started, reason, layer)
+            with self._claimed(line, key, parent, no_cache) as (found, claim):
+                if found is not None:
+                    told = f"from {found.tier}: another machine ran it meanwhile"
+                    return self._hit(line, self._taken(found), started, told)
+                self._emit(StepRunning(line.number, reason))
+                record = self._run(line, key, parent, run, started, reason, layer)
+                self._tell(line, record, claim)
+                return record
 
     def mended(
         self, step: StepKey, line: StepLine, parent: ChainID | None, staging: Staging | None
@@ -146,6 +182,43 @@ class StepCache:
         if record.diff_id is not None and not self._store.has(record.chain_id):
             return None
         return record
+
+    def _taken(self, found: Found) -> Record:
+        """Return the record of an entry that is believed. It stays no more than that: the store has none."""
+        record = found.entry.record
+        assert record is not None
+        if found.entry.value:
+            from builder.packagerun import recall
+
+            recall(self._store, record.key, found.entry.value)
+        return record
+
+    def _tell(self, line: StepLine, record: Record, claim: Held | None = None) -> None:
+        """Tell shared caches what a step gave that ran here, now or earlier."""
+        if self._shared is not None:
+            value = ""
+            if line.keyword == "PACKAGES":
+                from builder.packagerun import remembered
+
+                value = remembered(self._store, record.key)
+            self._shared.tell(line.descent, record, value, claim)
+
+    @contextmanager
+    def _claimed(
+        self, line: StepLine, key: StepKey, parent: ChainID | None, no_cache: str
+    ) -> Iterator[tuple[Found | None, Held | None]]:
+        """Claim a step, unless it is to run anyway, or is known to take less time than to ask."""
+        earlier = self._store.records.recent((line.line,), 1) if self._shared is not None else ()
+        if self._shared is None or no_cache or (earlier and earlier[0].seconds < _CHEAP):
+            yield None, None
+            return
+
+        def waiting(tier: str) -> None:
+            message = f"step {line.number}: another machine is running it ({tier}); waiting"
+            self._emit(Notice("info", "step/waiting", message))
+
+        with self._shared.claimed(line.descent, key.key, parent, waiting) as claim:
+            yield claim
 
     def _hit(self, line: StepLine, record: Record, started: float, reason: str) -> Record:
         with self._lock:
@@ -218,7 +291,12 @@ class StepCache:
         return layers.publish(parent, staging, changeset, signature=mark), False
 
     def _reason(self, line: StepLine, key: StepKey) -> str:
-        earlier = self._store.records.recent(line.neighbours, _COMPARED)
+        earlier = [*self._store.records.recent(line.neighbours, _COMPARED)]
+        doubts = self._doubts.get(key.key)
+        if doubts:
+            return f"what a shared cache has of it is not believed ({doubts})"
+        if self._shared is not None and not earlier:
+            earlier = self._shared.recent(line.descent, line.neighbours)[:_COMPARED]
         return why(line.keyword, key, [record.parts for record in earlier], self._files)
 
     def _files(self, digest: str) -> tuple[tuple[str, str], ...] | None:

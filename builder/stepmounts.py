@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from builder.executor import ExecRequest, Mount
     from builder.keys import Part
     from builder.secrets import Secrets
+    from builder.sharedcache import Facts
     from builder.sources import Sources
     from builder.ssh import Agents
     from builder.steps import Base, StepMount, Tree
@@ -34,12 +35,14 @@ if TYPE_CHECKING:
     from cache.store import Store
 
 
-def mounted_parts(step: ExecStep, sources: Sources, chain_of: Callable[[Base], ChainID]) -> tuple[Part, ...]:
+def mounted_parts(
+    step: ExecStep, sources: Sources, chain_of: Callable[[Base], ChainID], facts: Facts | None = None
+) -> tuple[Part, ...]:
     """Return, for each mount that shows files, its target and their digest. `chain_of` gives the ChainID of a
-    stage or an image, EMPTY if it has no layers. Raises PlanError.
+    stage or an image, EMPTY if it has no layers; `facts` are as those of Sources. Raises PlanError.
     """
     return tuple(
-        (mount.target, sources.mounted(tree, mount.source, _chain(tree, chain_of)))
+        (mount.target, sources.mounted(tree, mount.source, _chain(tree, chain_of), facts))
         for mount in step.mounts
         if isinstance(mount, BindMount | CacheMount)
         and (tree := mount.tree) is not None

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from builder.inspection import Inspection
     from builder.parallel import Cancellation
     from builder.secrets import Secrets
+    from builder.sharedcache import SharedCache
     from builder.ssh import Agents
     from builder.stepcache import StepCache
     from cache.oci.digest import ChainID
@@ -45,6 +46,7 @@ class Surroundings:
     """Entered while sources are looked at: by one stage at a time."""
     limits: Limits = UNLIMITED
     inspection: Inspection | None = None
+    shared: SharedCache | None = None
 
 
 @dataclass(frozen=True, slots=True)

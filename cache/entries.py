@@ -111,6 +111,18 @@ class Entry:
         return entry
 
 
+def key_of(sealed: bytes) -> str:
+    """Return the key that a sealed entry speaks of by its own word, "" if it cannot be read. Nothing of it is
+    verified."""
+    from cache.envelope import Envelope
+
+    try:
+        key = loads(Envelope.from_json(sealed).payload, "cache entry").document("predicate")
+        return "" if key is None else key.required_text("key")
+    except FormatError:
+        return ""
+
+
 def _check(entry: Entry) -> None:
     """Refuse what contradicts itself: a layer without a blob, a ChainID that is not that of its layers."""
     record = entry.record

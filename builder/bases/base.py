@@ -13,6 +13,7 @@ from cache.oci.digest import ChainID
 if TYPE_CHECKING:
     from builder.events import Emit
     from builder.executor import Executor
+    from builder.sharedcache import SharedCache
     from cache.oci.digest import DiffID, Digest
     from cache.oci.platform import Platform
     from cache.oci.spec import ImageConfig
@@ -74,7 +75,8 @@ class BaseTransport(Protocol):
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What transports work with. `registries` None: no configuration; `executor` starts one when called;
-    `lazy`: layers of registries may stay there until somebody reads them."""
+    `lazy`: layers of registries may stay there until somebody reads them; `shared` knows of bases that others
+    made."""
 
     store: Store
     emit: Emit
@@ -82,6 +84,7 @@ class Surroundings:
     registries: Registries | None = None
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     lazy: bool = False
+    shared: SharedCache | None = None
 
 
 def refuse_options(request: BaseRequest, transport: str) -> None:

@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from builder.bases.base import BaseImage, BaseRequest, Surroundings
-from builder.bases.images import find, keep, recall, remember
+from builder.bases.images import find, keep, keep_unnamed, recall, remember
 from builder.bases.wish import Wish, read_wish
 from builder.errors import BaseError
+from builder.events import Notice
 
 if TYPE_CHECKING:
     from builder.bases.keyring import Keyring
@@ -44,6 +45,7 @@ class MmdebstrapTransport:
         if not request.pull:
             known = find(self._around.store, wish.name, request.platform)
             if known is not None:
+                self._tell(known)
                 return known
         with self._around.store.lock(f"base-{request.platform}-{wish.name}"):
             if not request.pull:  # another build may have made it while we waited
@@ -72,11 +74,16 @@ class MmdebstrapTransport:
             told = _told(releases)
             if request.releases and told != request.releases:
                 raise _moved(wish, request.releases, told)
-            receipt = f"mmdebstrap {base_key(wish, releases, bootstrap.keyring, bootstrap.version)}"
+            key = base_key(wish, releases, bootstrap.keyring, bootstrap.version)
+            receipt = f"mmdebstrap {key}"
             made = recall(store, receipt, wish.name)
             if made is not None:
                 data, config = store.images.get(made.image_id), made.config
             else:
+                shared = self._shared(key, wish, request)
+                if shared is not None:
+                    store.receipts.put(_told_key(shared.image_id), "\n".join(told).encode())
+                    return shared
                 result = bootstrap.run(releases, find(store, wish.name, request.platform))
                 if result is None:
                     continue
@@ -84,8 +91,32 @@ class MmdebstrapTransport:
             base = keep(around, data, config, names=[wish.name], platform=request.platform, digest=None)
             remember(store, receipt, base)
             store.receipts.put(_told_key(base.image_id), "\n".join(told).encode())
+            store.receipts.put(_key_of(base.image_id), key.encode())
+            self._tell(base)
             return base
         raise BaseError(f"the mirror of {wish.suite} keeps changing while it is read", code="base/mirror")
+
+    def _shared(self, key: str, wish: Wish, request: BaseRequest) -> BaseImage | None:
+        """Return the base that somebody else has made. It gets no name here: a build that does not believe
+        who made it must not find it.
+        """
+        around = self._around
+        found = None if around.shared is None else around.shared.base(key)
+        if found is None:
+            return None
+        from cache.oci.spec import ImageConfig
+
+        data = found.entry.value.encode()
+        around.emit(Notice("info", "base/shared", f"{wish.name}: from {found.tier}"))
+        config = ImageConfig.from_json(data)
+        return keep_unnamed(around, data, config, wish.name, request.platform, None)
+
+    def _tell(self, base: BaseImage) -> None:
+        """Tell others of a base that was made here."""
+        around = self._around
+        key = None if around.shared is None else around.store.receipts.get(_key_of(base.image_id))
+        if around.shared is not None and key is not None:
+            around.shared.tell_base(key.decode(), around.store.images.get(base.image_id))
 
 
 def releases_of(store: Store, image_id: Digest) -> tuple[str, ...]:
@@ -94,6 +125,10 @@ def releases_of(store: Store, image_id: Digest) -> tuple[str, ...]:
     """
     told = store.receipts.get(_told_key(image_id))
     return tuple(told.decode().split("\n")) if told else ()
+
+
+def _key_of(image_id: Digest) -> str:
+    return f"mmdebstrap-key {image_id}"
 
 
 def _told_key(image_id: Digest) -> str:

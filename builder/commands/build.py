@@ -144,6 +144,24 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
         help="run every step of these stages (name or number); may be repeated",
     )
     parser.add_argument(
+        "--cache-from",
+        action="append",
+        default=[],
+        metavar="type=TYPE,...",
+        help="a shared cache that is asked for what the store does not know: type=registry,ref=HOST/NAME, "
+        "type=dir,path=DIR, type=object,url=URL; may be repeated",
+    )
+    parser.add_argument(
+        "--cache-to",
+        action="append",
+        default=[],
+        metavar="type=TYPE,...",
+        help="a shared cache that is told what was run; key=FILE signs; may be repeated",
+    )
+    parser.add_argument(
+        "--cache-required", action="store_true", help="fail where a shared cache cannot be used"
+    )
+    parser.add_argument(
         "--pull", action="store_true", help="ask where bases come from again, even if they are in the store"
     )
     parser.add_argument(
