@@ -164,7 +164,14 @@ def open_cache(spec: CacheSpec, registries: Registries) -> RemoteCache:
         from cache.remotes.directory import DirectoryCache
 
         return DirectoryCache(spec.location, name=spec.name)
-    raise UsageError(f"type={spec.kind} cannot be opened yet", code="usage/cache")
+    if spec.kind == "registry":
+        from builder.registries import cache_client
+        from cache.remotes.registry import RegistryCache
+
+        return RegistryCache(cache_client(registries, spec.timeout), spec.location, name=spec.name)
+    from cache.remotes.object import ObjectCache
+
+    return ObjectCache(spec.location, dict(spec.options), name=spec.name, timeout=spec.timeout)
 
 
 def open_place(place: str, registries: Registries) -> RemoteCache:

@@ -75,3 +75,25 @@ def registry_client(
     return RegistryClient(
         registry_transport(environ), registries=registries, credentials=StoredCredentials(logins)
     )
+
+
+def cache_client(
+    registries: Registries, timeout: float, environ: Mapping[str, str] = os.environ
+) -> RegistryClient:
+    """Return a client for a shared cache, which no build waits for longer than `timeout` seconds of silence,
+    twice.
+    """
+    from builder.version import VERSION
+    from cache.registry.client import RegistryClient
+    from cache.registry.credentials import StoredCredentials
+    from cache.registry.retry import RetryPolicy
+    from cache.registry.transport import UrllibTransport
+
+    return RegistryClient(
+        UrllibTransport(
+            user_agent=f"pybuild/{VERSION}", connect=min(timeout, 10.0), read=timeout, environ=environ
+        ),
+        registries=registries,
+        credentials=StoredCredentials(environ),
+        policy=RetryPolicy(attempts=2, patience=timeout),
+    )

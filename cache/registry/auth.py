@@ -129,6 +129,11 @@ def push_scope(repository: str, mounted: str | None = None) -> str:
     return scope if mounted is None or mounted == repository else f"{scope} {pull_scope(mounted)}"
 
 
+def delete_scope(repository: str) -> str:
+    """The scope of deleting from `repository` (distribution's docs/spec/auth/scope.md)."""
+    return f"repository:{repository}:pull,push,delete"
+
+
 def repository_of(scope: str) -> str:
     """The repository that a scope is about, the first of several, or ""."""
     kind, _, rest = scope.partition(" ")[0].partition(":")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from cache.errors import DigestMismatch, FormatError, RegistryError
 from cache.oci.digest import Digest
 from cache.oci.spec import MEDIA_TYPE_INDEX, Descriptor, Index
-from cache.registry.auth import push_scope
+from cache.registry.auth import delete_scope, push_scope
 from cache.registry.blobupload import BlobUpload
 from cache.registry.failures import TransportFailure
 from cache.registry.referrers import fallback_tag
@@ -96,6 +96,28 @@ class RepositoryWriter:
             if said and said != Digest.of(data) and said.startswith("sha256:"):
                 raise DigestMismatch(f"{self._endpoint} stored another manifest than was sent: {said[:100]}")
             return response.header("OCI-Subject") is not None
+
+    def delete(self, what: str, digest: Digest) -> bool:
+        """Delete one of the `manifests` (with all of its tags), or of the `blobs`; return False if it was not
+        there. Raises RegistryError, also where the registry does not allow it.
+        """
+        path = f"{self._repository}/{what}/{digest}"
+        scope = delete_scope(self._repository)
+        with (
+            self._failing(f"{what[:-1]} {digest} of {self._reference.name}"),
+            self._session.send(self._endpoint, "DELETE", path, scope=scope) as response,
+        ):
+            if response.status in (200, 202, 204):
+                return True
+            if response.status == 404:
+                return False
+            if response.status == 405:
+                raise RegistryError(
+                    f"{self._endpoint} lets nothing be deleted",
+                    code="registry/denied",
+                    hint="docker-registry: storage.delete.enabled in its configuration",
+                )
+            raise refusal(self._endpoint, response)
 
     def put_referrer(self, subject: Digest, descriptor: Descriptor, data: bytes) -> None:
         """Store a manifest that refers to `subject`, as `descriptor` lists it. Where the registry has no API

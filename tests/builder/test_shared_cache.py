@@ -14,6 +14,8 @@ import pytest
 
 from cache.signing import PrivateKey
 from tests.command_fixtures.pybuild import Done, Pybuild
+from tests.registry_fixtures.faulty import FaultyProxy
+from tests.registry_fixtures.registry import Registry
 
 pytestmark = pytest.mark.peer("busybox")
 
@@ -125,7 +127,7 @@ def test_what_one_build_believed_another_does_not(machine: Callable[[str], Pybui
     assert believing.err.count("from cache") == 6
     doubting = build(shared, "--cache-from", FROM)
     assert "from cache" not in doubting.err
-    assert "5 ran, 1 cached" in doubting.err
+    assert "5 steps run, 1 cached" in doubting.err
 
 
 def test_without_a_word_on_trust_nothing_is_read(machine: Callable[[str], Pybuild]) -> None:
@@ -155,3 +157,50 @@ def test_a_layer_that_was_altered_is_made_again(machine: Callable[[str], Pybuild
     assert two.out == one.out
     assert "layer/unavailable" in two.err or "is done again" in two.err
     assert (work / "out/kept").read_text() == "ran\n"
+
+
+@pytest.mark.peer("docker-registry")
+def test_three_stores_share_a_cache_in_a_registry(
+    machine: Callable[[str], Pybuild], work: Path, tmp_path: Path
+) -> None:
+    """The first builds; the others run no step, and ask for no blob: neither of the base nor of a step. The
+    stage on the base takes few questions to the cache."""
+    with Registry(os.fspath(tmp_path / "registry")) as registry:
+        (work / "base.rec").write_text("FROM scratch\nCOPY busybox /bin/busybox\n")
+        machine("maker")("build", "base.rec", "-t", f"{registry.address}/base:1", "--push")
+        steps = "".join(f'RUN ["/bin/busybox", "sh", "-c", "echo {n} > /{n}"]\n' for n in range(50))
+        (work / "app.rec").write_text(f"FROM {registry.address}/base:1\n{steps}")
+        cache = f"type=registry,ref={registry.address}/team/cache"
+        one = build(machine("a"), "--cache-to", f"{cache},key=./team.key")
+        for name in ("b", "c"):
+            with FaultyProxy(registry.port) as proxy:
+                seen = f"type=registry,ref={proxy.address}/team/cache,trust=./team.pub,name=team"
+                before = registry.read_log().count("GET /v2/base/blobs/")
+                done = build(machine(name), "--cache-from", seen)
+                assert done.out == one.out
+                assert done.err.count("from team") == 50
+                assert overlays(machine(name)) == 0
+                assert not [path for path in proxy.paths("/blobs/") if "/uploads/" not in path]
+                assert len(proxy.seen) <= 3, [f"{each.method} {each.path}" for each in proxy.seen]
+                # The base's config alone.
+                assert registry.read_log().count("GET /v2/base/blobs/") - before <= 2
+
+
+def test_two_machines_that_need_a_step_at_once_run_it_once(
+    machine: Callable[[str], Pybuild], work: Path
+) -> None:
+    (work / "app.rec").write_text(
+        "FROM scratch\nCOPY busybox /bin/busybox\n"
+        'RUN ["/bin/busybox", "sh", "-c", "sleep 3; cat /proc/sys/kernel/random/uuid > /once"]\n'
+    )
+    both = [
+        machine(name).start(
+            "build", "app.rec", "--cache-to", f"{TO},mode=read-write", "--progress", "plain",
+            env={"SOURCE_DATE_EPOCH": "1"},
+        )
+        for name in ("a", "b")
+    ]  # fmt: skip
+    told = [process.communicate(timeout=60) for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert told[0][0] == told[1][0]
+    assert sum("another machine is running it" in err for _, err in told) == 1

@@ -1,0 +1,171 @@
+"""The shared cache in Debian's docker-registry."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from cache.registry.client import RegistryClient
+from cache.registry.retry import RetryPolicy
+from cache.registry.transport import UrllibTransport
+from cache.remote import UNSIGNED, RemoteCache, RemoteError
+from cache.remotes.registry import RegistryCache
+from cache.signing import PrivateKey
+from tests.cache.remote_contract import Contract
+from tests.cache.sealing import NOW, blob_of, key_of, sealed, step
+from tests.registry_fixtures import images
+from tests.registry_fixtures.faulty import Fault, FaultyProxy
+from tests.registry_fixtures.registry import Registry
+
+pytestmark = pytest.mark.peer("docker-registry", "skopeo")
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with Registry(os.fspath(tmp_path_factory.mktemp("cache") / "registry")) as running:
+        yield running
+
+
+def connect(address: str, name: str) -> RegistryCache:
+    client = RegistryClient(UrllibTransport(connect=2, read=5), policy=RetryPolicy(attempts=2))
+    return RegistryCache(client, f"{address}/{name}")
+
+
+@pytest.fixture
+def remote(registry: Registry, request: pytest.FixtureRequest) -> Iterator[Callable[[], RegistryCache]]:
+    opened: list[RegistryCache] = []
+    name = "cache/" + key_of(request.node.name)[:20]
+
+    def another() -> RegistryCache:
+        opened.append(connect(registry.address, name))
+        return opened[-1]
+
+    yield another
+    for cache in opened:
+        cache.close()
+
+
+class TestRegistry(Contract):
+    def test_claims(self, remote: Callable[[], RemoteCache]) -> None:
+        """A registry cannot keep claims, and says so: two who run a step at once both tell what it gave."""
+        assert not remote().claims
+        assert remote().claim(key_of("step"), 60) is None
+
+    test_the_claim_of_the_dead_expires = test_claims
+
+    def test_two_who_write_at_once_lose_nothing(self, remote: Callable[[], RemoteCache]) -> None:
+        """Every entry is there. A line of descent, which is a hint, may lack some, and has no others."""
+        line, wanted = key_of("line"), [step(f"{who} {n}", None) for who in "abc" for n in range(12)]
+
+        def write(number: int) -> None:
+            cache = remote()
+            for entry in wanted[number::3]:
+                cache.add(entry.key, UNSIGNED, sealed(entry), None)
+                cache.extend(line, [sealed(entry)])
+
+        threads = [threading.Thread(target=write, args=(number,)) for number in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert {each.key for each in remote().stored()} == {entry.key for entry in wanted}
+        found = remote().line(line)
+        assert set(found) <= set(map(sealed, wanted))
+        assert len(found) >= 12
+        remote().extend(line, map(sealed, wanted))
+        assert set(remote().line(line)) == set(map(sealed, wanted))
+
+
+def put(cache: RemoteCache, name: str, layer: bytes, created: int = NOW) -> None:
+    entry = step(name, layer, created=created)
+    assert entry.layer is not None
+    cache.put_blob(entry.layer, lambda: io.BytesIO(layer))
+    cache.add(entry.key, UNSIGNED, sealed(entry), entry.layer)
+
+
+def test_anyone_can_look_at_an_entry(remote: Callable[[], RegistryCache], registry: Registry) -> None:
+    cache = remote()
+    put(cache, "step", b"layer")
+    name = f"docker://{cache.name}:k-{key_of('step')}-{UNSIGNED}"
+    told = images.skopeo("inspect", "--raw", "--tls-verify=false", name)
+    assert blob_of(b"layer").digest in told
+    assert "application/vnd.pybuild.cache.entry.v1" in told
+
+
+def test_signers_are_told_apart(remote: Callable[[], RegistryCache]) -> None:
+    key = PrivateKey.generate()
+    entry = step(layer=None)
+    remote().add(entry.key, key.public.id, sealed(entry, key), None)
+    (found,) = remote().stored()
+    assert (found.key, found.signer) == (entry.key, key.public.id)
+    assert remote().entry(entry.key, (key.public.id,)) == [sealed(entry, key)]
+    assert remote().entry(entry.key, (UNSIGNED,)) == []
+
+
+def test_a_line_takes_one_request_even_if_it_is_long(remote: Callable[[], RegistryCache]) -> None:
+    cache, line = remote(), key_of("line")
+    entries = [sealed(step(str(number), None)) for number in range(400)]
+    cache.extend(line, entries)
+    name = cache.name.partition("/")[2]
+    with FaultyProxy(int(cache.name.partition("/")[0].rpartition(":")[2])) as proxy:
+        assert set(connect(proxy.address, name).line(line)) == set(entries)
+        assert len(proxy.paths("/v2/")) == 1
+
+
+def test_collect_takes_the_old_and_their_blobs(remote: Callable[[], RegistryCache]) -> None:
+    cache = remote()
+    put(cache, "old", b"old layer", NOW - 100)
+    put(cache, "both", b"both", NOW - 100)
+    put(cache, "new", b"both", NOW)
+    cache.extend(key_of("line"), [sealed(step("old", b"old layer", created=NOW - 100))])
+    planned = cache.collect(older=NOW, unused=None, dry_run=True)
+    assert len(list(cache.stored())) == 3
+    assert cache.collect(older=NOW, unused=None, dry_run=False) == planned
+    assert (planned.entries, planned.blobs) == (2, 1)
+    assert [each.key for each in remote().stored()] == [key_of("new")]
+    assert not remote().has_blob(blob_of(b"old layer").digest)
+    assert remote().has_blob(blob_of(b"both").digest)
+    assert remote().line(key_of("line")) == []
+
+
+def test_a_registry_that_is_not_there_is_said_soon() -> None:
+    cache = connect("localhost:9", "cache")
+    with pytest.raises(RemoteError, match="localhost:9"):
+        cache.line(key_of("line"))
+    with pytest.raises(RemoteError):
+        cache.add(key_of("step"), UNSIGNED, sealed(step(layer=None)), None)
+
+
+def test_a_registry_that_stalls_is_given_up(registry: Registry) -> None:
+    put(connect(registry.address, "cache/stalls"), "step", b"layer")
+    fault = Fault("stall", "/manifests/", times=9)
+    with FaultyProxy(registry.port, fault) as proxy, pytest.raises(RemoteError):
+        connect(proxy.address, "cache/stalls").entry(key_of("step"), (UNSIGNED,))
+
+
+def test_what_is_no_entry_of_ours_is_left_alone(
+    remote: Callable[[], RegistryCache], registry: Registry
+) -> None:
+    cache = remote()
+    put(cache, "step", b"layer")
+    name = cache.name.partition("/")[2]
+    registry.put_blob(name, b"{}")
+    config = {
+        "mediaType": "application/vnd.oci.image.config.v1+json",
+        "digest": blob_of(b"{}").digest,
+        "size": 2,
+    }
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": config,
+        "layers": [config],
+    }
+    registry.put_manifest(name, "latest", manifest)
+    registry.put_manifest(name, f"k-{key_of('x')}-{UNSIGNED}", manifest)
+    assert [each.key for each in cache.stored()] == [key_of("step")]
+    assert cache.entry(key_of("x"), (UNSIGNED,)) == []
