@@ -26,6 +26,7 @@ from cache.oci.digest import Digest
 from cache.oci.reference import Reference
 from cache.oci.spec import MEDIA_TYPE_EMPTY, MEDIA_TYPE_MANIFEST, Descriptor, Manifest
 from cache.remote import ENTRY_LIMIT, LINE_LIMIT, UNSIGNED, Collected, RemoteError, Stored
+from cache.remotes.sending import checked
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -46,7 +47,6 @@ _INLINE = 1 << 20
 
 _MOST_TRIES = 12
 _SIGNER_DIGITS = 40
-_CHUNK = 1 << 18
 
 
 class RegistryCache:
@@ -111,7 +111,7 @@ class RegistryCache:
         with self._reaching():
             if self._writing().has(blob.digest):
                 return False
-            return self._writing().put_blob(blob, lambda: _checked(blob, opener))
+            return self._writing().put_blob(blob, lambda: checked(blob, opener))
 
     def blob(self, blob: Descriptor) -> Iterator[bytes]:
         """See RemoteCache."""
@@ -268,27 +268,6 @@ class RegistryCache:
 
 def _tag(key: str, signer: str) -> str:
     return f"k-{key}-{signer[:_SIGNER_DIGITS]}"
-
-
-def _checked(blob: Descriptor, opener: Callable[[], BinaryIO]) -> Iterator[bytes]:
-    """Yield what is to be sent as `blob`. Raises RemoteError before the end if it is anything else."""
-    import hashlib
-
-    digest, count = hashlib.new(blob.digest.algorithm), 0
-    last = b""
-    with opener() as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-            count += len(chunk)
-            if count > blob.size:
-                break
-            if last:
-                yield last
-            last = chunk
-    if count != blob.size or digest.hexdigest() != blob.digest.hex:
-        raise RemoteError(f"what is to be sent as {blob.digest} is something else")
-    if last:
-        yield last
 
 
 def _sealed(manifest: Manifest) -> bytes | None:

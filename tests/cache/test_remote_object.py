@@ -1,0 +1,135 @@
+"""The shared cache in an object store: a directory, and S3 as moto's server speaks it."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from cache.remote import UNSIGNED, RemoteCache, RemoteError
+from cache.remotes.object import ObjectCache
+from tests.cache.remote_contract import Contract
+from tests.cache.sealing import blob_of, key_of, sealed, step
+from tests.registry_fixtures.registry import free_port
+
+
+@pytest.fixture(scope="module")
+def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where moto's server speaks S3, with a bucket `team`."""
+    port = free_port()
+    log = tmp_path_factory.mktemp("moto") / "log"
+    with log.open("wb") as file:
+        server = subprocess.Popen(
+            (sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)),
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        for _ in range(300):
+            try:
+                urllib.request.urlopen(f"{address}/moto-api/", timeout=5).close()
+                break
+            except OSError:
+                assert server.poll() is None, log.read_text()
+                time.sleep(0.1)
+        request = urllib.request.Request(f"{address}/team", method="PUT")
+        request.add_header(
+            "Authorization", "AWS4-HMAC-SHA256 Credential=x/20260101/us-east-1/s3/aws4_request"
+        )
+        urllib.request.urlopen(request, timeout=5).close()
+        yield address
+    finally:
+        server.kill()
+        server.wait()
+
+
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "y")
+
+
+class TestDirectory(Contract):
+    @pytest.fixture
+    def remote(self, tmp_path: Path) -> Callable[[], RemoteCache]:
+        return lambda: ObjectCache(f"file://{tmp_path}/cache", {})
+
+
+class TestS3(Contract):
+    @pytest.fixture
+    def remote(
+        self, endpoint: str, credentials: None, request: pytest.FixtureRequest
+    ) -> Callable[[], RemoteCache]:
+        options = {"endpoint": endpoint, "region": "us-east-1"}
+        return lambda: ObjectCache(f"s3://team/{key_of(request.node.name)[:16]}", options)
+
+    def test_a_line_takes_two_round_trips(self, remote: Callable[[], RemoteCache]) -> None:
+        """One to see what there is; the rest come at the same time, and are never many."""
+        line = key_of("line")
+        entries = [sealed(step(str(number), None)) for number in range(30)]
+        for entry in entries:
+            remote().extend(line, [entry])
+        cache = remote()
+        assert isinstance(cache, ObjectCache)
+        assert len(cache._bundles(line)) <= 9
+        assert set(cache.line(line)) == set(entries)
+
+    def test_a_large_blob_goes_in_parts(self, remote: Callable[[], RemoteCache]) -> None:
+        data = os.urandom(12 << 20)
+        blob = blob_of(data)
+        assert remote().put_blob(blob, lambda: io.BytesIO(data))
+        assert b"".join(remote().blob(blob)) == data
+
+
+def test_anyone_can_check_it(tmp_path: Path) -> None:
+    cache = ObjectCache(f"file://{tmp_path}/cache", {})
+    entry = step("step", b"layer")
+    assert entry.layer is not None
+    cache.put_blob(entry.layer, lambda: io.BytesIO(b"layer"))
+    cache.add(entry.key, UNSIGNED, sealed(entry), entry.layer)
+    assert (tmp_path / "cache/blobs/sha256" / entry.layer.digest.hex).read_bytes() == b"layer"
+    assert (tmp_path / f"cache/entries/{entry.key}/unsigned").read_bytes() == sealed(entry)
+
+
+def test_collect_takes_the_old_and_the_blobs_of_nobody(tmp_path: Path) -> None:
+    cache = ObjectCache(f"file://{tmp_path}/cache", {})
+    for name, layer in (("old", b"old"), ("new", b"new")):
+        entry = step(name, layer)
+        assert entry.layer is not None
+        cache.put_blob(entry.layer, lambda layer=layer: io.BytesIO(layer))  # type: ignore[misc]
+        cache.add(entry.key, UNSIGNED, sealed(entry), entry.layer)
+        cache.extend(key_of("line"), [sealed(entry)])
+    long_ago = time.time() - 10 * 86400
+    for path in (tmp_path / "cache").rglob("*"):
+        if path.is_file() and key_of("new") not in str(path):
+            os.utime(path, (long_ago, long_ago))
+    older = int(time.time()) - 5 * 86400
+    planned = cache.collect(older=older, unused=None, dry_run=True)
+    assert (planned.entries, planned.blobs) == (1, 1)
+    assert cache.collect(older=older, unused=None, dry_run=False) == planned
+    assert [each.key for each in cache.stored()] == [key_of("new")]
+    assert cache.has_blob(blob_of(b"new").digest)
+    assert not cache.has_blob(blob_of(b"old").digest)
+    assert cache.line(key_of("line")) == [sealed(step("new", b"new"))]
+
+
+def test_a_store_that_is_not_there_is_said_soon(credentials: None) -> None:
+    cache = ObjectCache("s3://team/x", {"endpoint": "http://127.0.0.1:9", "region": "us-east-1"}, timeout=1)
+    with pytest.raises(RemoteError):
+        cache.line(key_of("line"))
+
+
+def test_without_obstore_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "obstore.store", None)
+    with pytest.raises(RemoteError) as caught:
+        ObjectCache(f"file://{tmp_path}/cache", {}).line(key_of("line"))
+    assert caught.value.code == "cache/obstore"
