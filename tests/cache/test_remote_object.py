@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -128,8 +129,80 @@ def test_a_store_that_is_not_there_is_said_soon(credentials: None) -> None:
         cache.line(key_of("line"))
 
 
-def test_without_obstore_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "obstore.store", None)
-    with pytest.raises(RemoteError) as caught:
-        ObjectCache(f"file://{tmp_path}/cache", {}).line(key_of("line"))
-    assert caught.value.code == "cache/obstore"
+@pytest.mark.parametrize("module", ["obstore", "obstore.store"])
+def test_without_obstore_it_says_what_to_install(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    cache = ObjectCache(f"file://{tmp_path}/cache", {})
+    for attempt in (
+        lambda: cache.line(key_of("line")),
+        lambda: cache.has_blob(blob_of(b"layer").digest),
+        lambda: list(cache.blob(blob_of(b"layer"))),
+        lambda: cache.add(key_of("step"), UNSIGNED, sealed(step()), None),
+    ):
+        with pytest.raises(RemoteError) as caught:
+            attempt()
+        assert caught.value.code == "cache/obstore"
+        assert caught.value.hint == "pip install 'pybuild[object]'"
+
+
+def test_obstore_is_imported_when_something_is_asked() -> None:
+    """A build that has a cache in a bucket and hits in its own store does not pay for it."""
+    code = "import sys; from cache.remotes.object import ObjectCache; ObjectCache('s3://a/b', {}).close();"
+    code += "sys.exit('obstore' in sys.modules)"
+    subprocess.run((sys.executable, "-c", code), check=True)
+
+
+def test_what_is_too_long_is_not_read(tmp_path: Path) -> None:
+    """Who may write to the cache cannot have others read until they have no memory."""
+    cache = ObjectCache(f"file://{tmp_path}/cache", {})
+    entry = step(layer=None)
+    cache.add(entry.key, UNSIGNED, sealed(entry), None)
+    cache.extend(key_of("line"), [sealed(entry)])
+    for path in ("entries/" + entry.key + "/" + "1" * 64, "lines/" + key_of("line") + "/long"):
+        with (tmp_path / "cache" / path).open("wb") as file:
+            file.truncate(1 << 40)
+    assert cache.entry(entry.key, ("",)) == [sealed(entry)]
+    assert cache.line(key_of("line")) == [sealed(entry)]
+
+
+def test_a_stopped_transfer_ends(tmp_path: Path) -> None:
+    cache, data = ObjectCache(f"file://{tmp_path}/cache", {}), bytes(8 << 20)
+    cache.put_blob(blob_of(data), lambda: io.BytesIO(data))
+    chunks = cache.blob(blob_of(data))
+    next(chunks)
+    cache.stop()
+    with pytest.raises(RemoteError):
+        list(chunks)
+    with pytest.raises(RemoteError):
+        cache.put_blob(blob_of(b"other"), lambda: io.BytesIO(b"other"))
+
+
+def test_a_place_with_a_space_is_that_directory(tmp_path: Path) -> None:
+    cache = ObjectCache(f"file://{tmp_path}/the%20cache", {})
+    cache.add(key_of("step"), UNSIGNED, sealed(step(layer=None)), None)
+    assert (tmp_path / f"the cache/entries/{key_of('step')}/unsigned").is_file()
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    """A server that takes connections, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_store_that_stalls_is_given_up(silent: str, credentials: None) -> None:
+    cache = ObjectCache("s3://team/x", {"endpoint": silent, "region": "us-east-1"}, timeout=0.3)
+    with pytest.raises(RemoteError):
+        cache.line(key_of("line"))
+
+
+def test_an_endpoint_comes_from_the_environment(
+    endpoint: str, credentials: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    cache, entry = ObjectCache("s3://team/environment", {}), step(layer=None)
+    assert cache.add(entry.key, UNSIGNED, sealed(entry), None)
+    assert cache.entry(entry.key, (UNSIGNED,)) == [sealed(entry)]
