@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import io
 import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -196,6 +198,34 @@ def test_a_store_that_stalls_is_given_up(silent: str, credentials: None) -> None
     cache = ObjectCache("s3://team/x", {"endpoint": silent, "region": "us-east-1"}, timeout=0.3)
     with pytest.raises(RemoteError):
         cache.line(key_of("line"))
+
+
+class _Dripping(http.server.BaseHTTPRequestHandler):
+    """Sends an object of 8 bytes, one after the other."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "8")
+        self.send_header("Last-Modified", "Wed, 21 Oct 2015 07:28:00 GMT")
+        self.send_header("ETag", '"x"')
+        self.end_headers()
+        for number in range(8):
+            time.sleep(0.1)
+            self.wfile.write(b"%d" % number)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_blob_may_take_longer_than_an_answer(credentials: None) -> None:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Dripping) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        options = {"endpoint": f"http://127.0.0.1:{server.server_port}", "region": "us-east-1"}
+        cache = ObjectCache("s3://team/x", options, timeout=0.5)
+        try:
+            assert b"".join(cache.blob(blob_of(b"01234567"))) == b"01234567"
+        finally:
+            server.shutdown()
 
 
 def test_an_endpoint_comes_from_the_environment(
