@@ -81,7 +81,7 @@ def cache_client(
     registries: Registries, timeout: float, environ: Mapping[str, str] = os.environ
 ) -> RegistryClient:
     """Return a client for a shared cache, which no build waits for longer than `timeout` seconds of silence,
-    twice.
+    twice; a minute where it has just been given a blob.
     """
     from builder.version import VERSION
     from cache.registry.client import RegistryClient
@@ -95,5 +95,5 @@ def cache_client(
         ),
         registries=registries,
         credentials=StoredCredentials(environ),
-        policy=RetryPolicy(attempts=2, patience=timeout),
+        policy=RetryPolicy(attempts=2, patience=timeout, finishing=max(60.0, timeout)),
     )

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from cache.registry.session import Session
     from cache.registry.transport import Response
 
-_FINISHING = 600.0
-"""Seconds: a registry over an object store copies a large blob when it is told that it is whole."""
-
 
 class BlobUpload:
     """A blob on its way to a repository. One use."""
@@ -46,6 +43,7 @@ class BlobUpload:
         self._mounted = mounted
         self._scope = push_scope(repository, mounted)
         self._url = ""
+        self._finishing = session.policy.finishing
 
     def run(self) -> bool:
         """Send the blob; return False if it was mounted, and nothing was sent.
@@ -91,7 +89,7 @@ class BlobUpload:
             self._body,
             scope=self._scope,
             headers=headers,
-            read=_FINISHING,
+            read=self._finishing,
         ) as response:
             self._check(response, 202, 201, 204)
             self._follow(response)
@@ -102,7 +100,13 @@ class BlobUpload:
         url = urlunsplit(parts._replace(query=f"{parts.query}&{digest}" if parts.query else digest))
         headers = {"Content-Length": "0"}
         with self._session.send_body(
-            self._endpoint, "PUT", url, None, scope=self._scope, headers=headers, read=_FINISHING
+            self._endpoint,
+            "PUT",
+            url,
+            None,
+            scope=self._scope,
+            headers=headers,
+            read=self._finishing,
         ) as response:
             self._check(response, 201, 204)
 

@@ -127,9 +127,10 @@ class RegistryClient:
                 failure = error
         raise failure
 
-    def tags(self, reference: Reference, count: int | None = None) -> Iterator[str]:
+    def tags(self, reference: Reference, count: int | None = None, after: str = "") -> Iterator[str]:
         """Yield the tags of the repository of `reference`, as the registry orders them; pages are of `count`
-        or what is usual. Raises RegistryError and FormatError.
+        or what is usual. Those up to `after` are left out by registries that can. Raises RegistryError and
+        FormatError.
         """
         from cache.registry.tags import tags
 
@@ -138,9 +139,8 @@ class RegistryClient:
         # A mirror may have less: the registry itself knows.
         for endpoint in reversed(self._registries.endpoints(reference.registry, reference)):
             try:
-                for tag in tags(
-                    self._session, endpoint, endpoint.repository(reference.repository), count=count
-                ):
+                repository = endpoint.repository(reference.repository)
+                for tag in tags(self._session, endpoint, repository, count=count, after=after):
                     begun = True
                     yield tag
             except (TransportFailure, RegistryError, FormatError) as error:

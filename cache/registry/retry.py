@@ -13,13 +13,15 @@ TRANSIENT = frozenset((408, 429, 500, 502, 503, 504))
 class RetryPolicy:
     """`attempts` in all; waits grow from `first` by doubling up to `longest`; all in seconds.
 
-    A server's Retry-After is heeded up to `patience`; one that asks for more is given up.
+    A server's Retry-After is heeded up to `patience`; one that asks for more is given up. `finishing` is how
+    long a registry may be silent once it has a whole blob: one over an object store copies it then.
     """
 
     attempts: int = 5
     first: float = 0.3
     longest: float = 10.0
     patience: float = 60.0
+    finishing: float = 600.0
 
     def delay(self, attempt: int, retry_after: float | None = None) -> float | None:
         """Seconds to wait after the failed `attempt` (from 1), or None to give up."""

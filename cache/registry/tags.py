@@ -21,16 +21,20 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _DIGITS = re.compile(r"([0-9]+)")
 
 
-def tags(session: Session, endpoint: Endpoint, repository: str, *, count: int | None = None) -> Iterator[str]:
+def tags(
+    session: Session, endpoint: Endpoint, repository: str, *, count: int | None = None, after: str = ""
+) -> Iterator[str]:
     """Yield the tags of `repository` in the order of the registry, which is to be that of the alphabet.
 
-    `count`: how many are wanted, for pages that are no larger. Raises TransportFailure, RegistryError,
+    `count`: how many are wanted, for pages that are no larger. `after`: a tag, there or not, up to which
+    none are wanted; a registry may send them all the same. Raises TransportFailure, RegistryError,
     FormatError.
     """
     size = min(count or _MOST_AT_ONCE, _MOST_AT_ONCE)
     path = f"{repository}/tags/list"
+    start = f"&last={after}" if after else ""
     try:
-        yield from _tags(endpoint, pages(session, endpoint, repository, f"{path}?n={size}"))
+        yield from _tags(endpoint, pages(session, endpoint, repository, f"{path}?n={size}{start}"))
     except RegistryError as error:
         if error.code != "registry/refused":
             raise

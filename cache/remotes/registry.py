@@ -1,22 +1,29 @@
 """A shared cache in a repository of a registry, as any that speaks the distribution-spec can hold it.
 
     k-KEY-SIGNER    a tag for each sealed entry: a manifest that names the step's layer as its layer, so that
-                    the registry keeps it, and has the entry in an annotation
-    l-LINE          a tag for each line of descent: the sealed entries that builds of it have met
+                    the registry keeps it, and has the entry in an annotation. SIGNER: the first 40 digits of
+                    the signer's id, or `unsigned`
+    l-LINE          a tag for each line of descent: the sealed entries that builds of it have met, in an
+                    annotation, or in a blob if they are many: one request, or two
 
 A registry has no conditional put. Two who add the same entry of the same signer mean the same, and the last
 one stays. A line of descent is a hint: whoever extends it reads it again afterwards, and says once more what
-is missing; what got lost nevertheless is found by its key.
+is missing; what got lost nevertheless is found by its key. For the same reason there are no claims: two who
+run a step at once both tell what it gave.
+
+    RegistryCache(client, "HOST/REPOSITORY", name=...)     the client has the timeouts
 """
 
 from __future__ import annotations
 
 import base64
 import random
+import re
 import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cache.entries import Entry, key_of
@@ -46,7 +53,23 @@ _INLINE = 1 << 20
 """Bytes of a line of descent that its manifest has room for. Registries must take manifests of 4 MiB."""
 
 _MOST_TRIES = 12
+_FEW = 50
 _SIGNER_DIGITS = 40
+_TAG = re.compile(f"k-([0-9a-f]{{64}})-([0-9a-f]{{{_SIGNER_DIGITS}}}|{UNSIGNED})")
+_OURS = re.compile(f"{_TAG.pattern}|l-[0-9a-f]{{64}}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """A sealed entry under its tag, the layers that its manifest names, and what it says: None if that is
+    nothing."""
+
+    tag: str
+    key: str
+    signer: str
+    sealed: bytes
+    layers: tuple[Descriptor, ...]
+    entry: Entry | None
 
 
 class RegistryCache:
@@ -59,6 +82,7 @@ class RegistryCache:
         self._reference = Reference.parse(place)
         self._writer: RepositoryWriter | None = None
         self._has_empty = False
+        self._in_order = True
 
     def line(self, line: str) -> list[bytes]:
         """See RemoteCache."""
@@ -68,7 +92,7 @@ class RegistryCache:
 
     def extend(self, line: str, entries: Iterable[bytes]) -> None:
         """See RemoteCache."""
-        added = list(dict.fromkeys(entries))
+        added = _within(list(dict.fromkeys(entries)))
         with self._reaching():
             for attempt in range(_MOST_TRIES):
                 known = self.line(line)
@@ -85,7 +109,7 @@ class RegistryCache:
             wanted = list(signers)
             tags = [_tag(key, each) for each in wanted if each]
             if "" in wanted:
-                tags = [tag for tag in self._tags("k-") if tag.startswith(f"k-{key}-")]
+                tags = self._tags_of(key)
             found = (self._manifest(tag) for tag in tags)
             return [sealed for each in found if each and (sealed := _sealed(each[1])) is not None]
 
@@ -125,44 +149,45 @@ class RegistryCache:
     def stored(self) -> Iterator[Stored]:
         """See RemoteCache."""
         with self._reaching():
-            for _, _, sealed in self._all():
-                entry = _read(sealed)
-                if entry is not None:
-                    yield Stored(entry.key, _signer(sealed), len(sealed), entry.created)
-            return
+            for each in self._all(self._tags("k-")):
+                if each.entry is not None:
+                    yield Stored(each.key, each.signer, len(each.sealed), each.entry.created)
 
     def remove(self, key: str) -> int:
         """See RemoteCache."""
         with self._reaching():
             tags = [tag for tag in self._tags("k-") if tag.startswith(f"k-{key}-")]
+            found = len([tag for tag in tags if self._delete(tag)])
             self._forget({key})
-            return sum(self._delete(tag) for tag in tags)
+            return found
 
     def collect(self, *, older: int | None, unused: int | None, dry_run: bool) -> Collected:
-        """See RemoteCache. When an entry was used is not known here: its age counts."""
+        """See RemoteCache. When an entry was used is not known here: its age counts.
+
+        Blobs go if the repository holds nothing but the cache, and the registry lets them be deleted; else
+        they are for the registry's own collection, which takes what no manifest names: an image may share
+        them.
+        """
         limit = max((each for each in (older, unused) if each is not None), default=None)
-        doomed: list[tuple[str, Manifest, bytes]] = []
-        kept: set[Digest] = set()
         with self._reaching():
-            for tag, manifest, sealed in self._all():
-                entry = _read(sealed)
-                if entry is not None and (limit is None or entry.created >= limit):
-                    kept.update(each.digest for each in manifest.layers)
-                else:
-                    doomed.append((tag, manifest, sealed))
-            blobs = {
-                each.digest: each.size
-                for _, manifest, _ in doomed
-                for each in manifest.layers
-                if each.digest not in kept
-            }
-            size = sum(blobs.values()) + sum(len(sealed) for _, _, sealed in doomed)
+            doomed: list[_Held] = []
+            kept: list[_Held] = []
+            tags = self._tags("")
+            for each in self._all(tags):
+                late = limit is not None and each.entry is not None and each.entry.created < limit
+                (doomed if late or each.entry is None else kept).append(each)
+            blobs = {layer.digest: layer.size for each in doomed for layer in each.layers}
+            entries = [tag for tag in tags if _TAG.fullmatch(tag)]
+            if not all(map(_OURS.fullmatch, tags)) or len(entries) > len(doomed) + len(kept):
+                blobs = {}  # an image is there, too
+            for layer in (layer for each in kept for layer in each.layers):
+                blobs.pop(layer.digest, None)
             if not dry_run:
-                self._forget({key_of(sealed) for _, _, sealed in doomed})
-                for tag, _, _ in doomed:
-                    self._delete(tag)
-                for digest in blobs:
-                    self._writing().delete("blobs", digest)
+                for each in doomed:
+                    self._delete(each.tag)
+                self._forget({each.key for each in doomed})
+                blobs = self._delete_blobs(blobs, set(tags))
+            size = sum(blobs.values()) + sum(len(each.sealed) for each in doomed)
             return Collected(len(doomed), len(blobs), size)
 
     def stop(self) -> None:
@@ -195,7 +220,10 @@ class RegistryCache:
     def _entries(self, manifest: Manifest) -> list[bytes]:
         inline = dict(manifest.annotations).get(ANNOTATION)
         if inline is not None:
-            return _unpacked(base64.b64decode(inline, validate=False))
+            try:
+                return _unpacked(base64.b64decode(inline))
+            except ValueError:
+                return []
         if len(manifest.layers) != 1 or manifest.layers[0].size > LINE_LIMIT:
             return []
         return _unpacked(self._client.blob_bytes(self._reference, manifest.layers[0], LINE_LIMIT))
@@ -223,30 +251,68 @@ class RegistryCache:
         )
         self._writing().put_manifest(tag, MEDIA_TYPE_MANIFEST, manifest.to_json())
 
-    def _tags(self, prefix: str) -> list[str]:
+    def _tags(self, prefix: str, after: str = "") -> list[str]:
+        """Return the tags that begin with `prefix`; of those that come `after` a tag, the next few."""
+        from itertools import islice
+
         from cache.errors import RegistryError
 
+        few = _FEW if after else None
         try:
-            return [tag for tag in self._client.tags(self._reference) if tag.startswith(prefix)]
+            found = islice(self._client.tags(self._reference, few, after), few)
+            return [tag for tag in found if tag.startswith(prefix)]
         except RegistryError as error:
             if error.code == "registry/not-found":
                 return []
             raise
 
-    def _all(self) -> Iterator[tuple[str, Manifest, bytes]]:
-        """Yield every entry: its tag, its manifest without what stands for no layer, the sealed entry."""
-        from dataclasses import replace
+    def _tags_of(self, key: str) -> list[str]:
+        """Return the tags of one step's entries. They stand together where a registry sends tags in the order
+        of the alphabet, and from where it is asked to (distribution-spec, Listing Tags): then few others
+        come. Docker's of old sends them all, in no order.
+        """
+        prefix, before = f"k-{key}-", f"k-{key}"
+        if self._in_order:
+            page = self._tags("", after=before)
+            ordered = page == sorted(page) and all(tag > before for tag in page)
+            if len(page) < _FEW or (ordered and not page[-1].startswith(prefix)):
+                return [tag for tag in page if tag.startswith(prefix)]
+            self._in_order = ordered
+        return self._tags(prefix)
 
-        for tag in self._tags("k-"):
-            found = self._manifest(tag)
+    def _all(self, tags: Iterable[str]) -> Iterator[_Held]:
+        """Yield the entries among `tags`."""
+        for tag in tags:
+            name = _TAG.fullmatch(tag)
+            found = self._manifest(tag) if name else None
             sealed = None if found is None else _sealed(found[1])
-            if found is not None and sealed is not None:
+            if name is not None and found is not None and sealed is not None:
                 layers = tuple(each for each in found[1].layers if each.media_type != MEDIA_TYPE_EMPTY)
-                yield tag, replace(found[1], layers=layers), sealed
+                yield _Held(tag, name[1], _signer(sealed, name[2]), sealed, layers, _read(sealed, name[1]))
 
     def _delete(self, tag: str) -> bool:
         found = self._manifest(tag)
         return found is not None and self._writing().delete("manifests", found[0])
+
+    def _delete_blobs(self, blobs: dict[Digest, int], known: set[str]) -> dict[Digest, int]:
+        """Delete blobs that the entries under the tags `known` no longer name; return which are gone. What
+        has come meanwhile keeps what it names; a registry that deletes no blobs collects them itself."""
+        from cache.errors import RegistryError
+
+        fresh = [tag for tag in self._tags("") if tag not in known]
+        if not all(map(_OURS.fullmatch, fresh)):
+            return {}
+        kept = {layer.digest for each in self._all(fresh) for layer in each.layers}
+        gone = {}
+        for digest, size in blobs.items():
+            try:
+                if digest not in kept and self._writing().delete("blobs", digest):
+                    gone[digest] = size
+            except RegistryError as error:
+                if error.code not in ("registry/denied", "registry/refused"):
+                    raise
+                break
+        return gone
 
     def _forget(self, keys: set[str]) -> None:
         """Take what speaks of `keys` out of the lines of descent."""
@@ -258,10 +324,14 @@ class RegistryCache:
 
     @contextmanager
     def _reaching(self) -> Iterator[None]:
+        from cache.registry.session import Cancelled
+
         try:
             yield
         except RemoteError:
             raise
+        except Cancelled:
+            raise RemoteError(f"{self.name}: stopped") from None
         except CacheError as error:
             raise RemoteError(f"{self.name}: {error.message}", hint=error.hint) from None
 
@@ -296,14 +366,20 @@ def _unpacked(packed: bytes) -> list[bytes]:
     return [each for each in data.split(b"\n") if each]
 
 
-def _read(sealed: bytes) -> Entry | None:
+def _read(sealed: bytes, key: str) -> Entry | None:
+    """Return the entry under `key`; None if it is none, or speaks of something else."""
     try:
-        return Entry.from_json(Envelope.from_json(sealed).payload)
+        entry = Entry.from_json(Envelope.from_json(sealed).payload)
     except FormatError:
         return None
+    return entry if entry.key == key else None
 
 
-def _signer(sealed: bytes) -> str:
-    """Return whose an entry is by its own word."""
-    signatures = Envelope.from_json(sealed).signatures
-    return signatures[0][0] if signatures else UNSIGNED
+def _signer(sealed: bytes, short: str) -> str:
+    """Return the whole id of the signer of whom a tag has the beginning."""
+    try:
+        signatures = Envelope.from_json(sealed).signatures
+    except FormatError:
+        return short
+    named = (keyid for keyid, _ in signatures if re.fullmatch(f"{short}[0-9a-f]*", keyid))
+    return next(named, short)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -169,3 +170,131 @@ def test_what_is_no_entry_of_ours_is_left_alone(
     registry.put_manifest(name, f"k-{key_of('x')}-{UNSIGNED}", manifest)
     assert [each.key for each in cache.stored()] == [key_of("step")]
     assert cache.entry(key_of("x"), (UNSIGNED,)) == []
+
+
+def proxied(cache: RegistryCache, proxy: FaultyProxy) -> RegistryCache:
+    """The same cache, by way of the proxy."""
+    return connect(proxy.address, cache.name.partition("/")[2])
+
+
+def test_an_image_that_shares_blobs_keeps_them(
+    remote: Callable[[], RegistryCache], registry: Registry
+) -> None:
+    """Somebody has the cache in the repository of the image: what the cache no longer needs, the image
+    may.
+    """
+    cache = remote()
+    put(cache, "old", b"layer of the image", NOW - 100)
+    name = cache.name.partition("/")[2]
+    registry.put_blob(name, b"{}")
+    layer = blob_of(b"layer of the image")
+    config = {"mediaType": "application/vnd.oci.image.config.v1+json"}
+    manifest = {
+        "schemaVersion": 2,
+        "mediaType": "application/vnd.oci.image.manifest.v1+json",
+        "config": config | {"digest": blob_of(b"{}").digest, "size": 2},
+        "layers": [layer.value()],
+    }
+    registry.put_manifest(name, "latest", manifest)
+    planned = cache.collect(older=NOW, unused=None, dry_run=True)
+    assert cache.collect(older=NOW, unused=None, dry_run=False) == planned
+    assert (planned.entries, planned.blobs) == (1, 0)
+    assert list(cache.stored()) == []
+    assert remote().has_blob(layer.digest)
+
+
+def test_where_nothing_can_be_deleted_that_is_said_and_nothing_changes(
+    remote: Callable[[], RegistryCache], registry: Registry
+) -> None:
+    cache = remote()
+    put(cache, "step", b"layer")
+    cache.extend(key_of("line"), [sealed(step())])
+    with FaultyProxy(registry.port, Fault("status", "DELETE /", times=9, status=405)) as proxy:
+        with pytest.raises(RemoteError, match="deleted"):
+            proxied(cache, proxy).remove(key_of("step"))
+        with pytest.raises(RemoteError, match="deleted"):
+            proxied(cache, proxy).collect(older=NOW + 1, unused=None, dry_run=False)
+    assert [each.key for each in cache.stored()] == [key_of("step")]
+    assert cache.line(key_of("line")) == [sealed(step())]
+
+
+def test_blobs_that_cannot_be_deleted_are_left_to_the_registry(
+    remote: Callable[[], RegistryCache], registry: Registry
+) -> None:
+    cache = remote()
+    put(cache, "step", b"layer")
+    with FaultyProxy(registry.port, Fault("status", "/blobs/", times=9, status=405)) as proxy:
+        done = proxied(cache, proxy).collect(older=NOW + 1, unused=None, dry_run=False)
+    assert (done.entries, done.blobs) == (1, 0)
+    assert list(cache.stored()) == []
+
+
+def test_a_key_is_found_in_a_list_without_order(remote: Callable[[], RegistryCache]) -> None:
+    """Where anybody is believed nobody's tag can be guessed. Docker's registry sends the list as it comes."""
+    cache = remote()
+    for number in range(60):
+        entry = step(str(number), None)
+        cache.add(entry.key, UNSIGNED, sealed(entry), None)
+        cache.extend(entry.key, [sealed(entry)])
+    for text in map(str, range(0, 60, 7)):
+        assert remote().entry(key_of(text), ("",)) == [sealed(step(text, None))]
+    assert remote().entry(key_of("none"), ("",)) == []
+
+
+def test_a_list_in_order_is_not_read_to_its_end(
+    remote: Callable[[], RegistryCache], registry: Registry
+) -> None:
+    cache, entry = remote(), step(layer=None)
+    cache.add(entry.key, UNSIGNED, sealed(entry), None)
+    others = [f"k-f{number:063}-unsigned" for number in range(49)]
+    body = json.dumps({"name": "x", "tags": [f"k-{entry.key}-unsigned", *others]}).encode()
+    more = {"Link": '</v2/x/tags/list?last=k-f>; rel="next"'}
+    fault = Fault("status", "/tags/list", status=200, body=body, headers=more)
+    with FaultyProxy(registry.port, fault) as proxy:
+        assert proxied(cache, proxy).entry(entry.key, ("",)) == [sealed(entry)]
+        (path,) = proxy.paths("/tags/list")
+        assert path.endswith(f"last=k-{entry.key}")
+
+
+def test_a_line_that_makes_no_sense_is_none(remote: Callable[[], RegistryCache], registry: Registry) -> None:
+    cache = remote()
+    put(cache, "step", b"layer")
+    name = cache.name.partition("/")[2]
+    empty = {"mediaType": "application/vnd.oci.empty.v1+json", "digest": blob_of(b"{}").digest, "size": 2}
+    for number, text in enumerate(("?", "AAAA", "é", "")):
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": "application/vnd.oci.image.manifest.v1+json",
+            "artifactType": "application/vnd.pybuild.cache.line.v1",
+            "config": empty,
+            "layers": [empty],
+            "annotations": {"dev.pybuild.cache": text},
+        }
+        registry.put_manifest(name, f"l-{key_of(str(number))}", manifest)
+        assert cache.line(key_of(str(number))) == []
+
+
+def test_a_line_that_is_very_long_takes_two_requests(
+    remote: Callable[[], RegistryCache], registry: Registry
+) -> None:
+    """Signatures and digests do not shrink: a thousand steps are too much for a manifest."""
+    cache, key = remote(), PrivateKey.generate()
+    entries = [sealed(step(str(number), str(number).encode()), key) for number in range(3000)]
+    cache.extend(key_of("line"), entries)
+    with FaultyProxy(registry.port) as proxy:
+        assert proxied(cache, proxy).line(key_of("line")) == entries
+        assert len(proxy.seen) == 2
+
+
+def test_a_stopped_cache_says_so(remote: Callable[[], RegistryCache]) -> None:
+    cache, data = remote(), os.urandom(8 << 20)
+    cache.put_blob(blob_of(data), lambda: io.BytesIO(data))
+    chunks = cache.blob(blob_of(data))
+    next(chunks)
+    cache.stop()
+    with pytest.raises(RemoteError):
+        list(chunks)
+    with pytest.raises(RemoteError):
+        cache.line(key_of("line"))
+    with pytest.raises(RemoteError):
+        cache.put_blob(blob_of(b"other"), lambda: io.BytesIO(b"other"))

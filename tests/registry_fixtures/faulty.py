@@ -119,6 +119,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def do_PATCH(self) -> None:
         self._write()
 
+    def do_DELETE(self) -> None:
+        self._write()
+
     def _write(self) -> None:
         """Pass on a request with a body: of one that is to be cut, the first `at` bytes."""
         self.owner.seen.append(Seen(self.command, self.path, dict(self.headers.items())))
@@ -163,7 +166,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             body += b"!"
         self.send_response_only(answer.status)
         for key, value in answer.getheaders():
-            if key.lower() not in ("content-length", "connection"):
+            if key.lower() not in ("content-length", "connection", "transfer-encoding"):
                 for host in ("localhost", "127.0.0.1"):
                     value = value.replace(f"{host}:{self.owner.port}", self.owner.address)
                 self.send_header(key, value)
