@@ -19,7 +19,10 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from cache.entries import key_of
 from cache.remote import ENTRY_LIMIT, LINE_LIMIT, Collected, RemoteError, Stored
+from cache.remotes.lines import joined, layers_of, merged, split, without
+from cache.remotes.sending import checked
 from cache.remotes.shareddirectory import SharedDirectory, reaching
 
 if TYPE_CHECKING:
@@ -51,16 +54,7 @@ class DirectoryCache:
     def line(self, line: str) -> list[bytes]:
         """See RemoteCache."""
         with reaching(self.name):
-            found: dict[bytes, None] = {}
-            left = LINE_LIMIT
-            for name in self._bundles(line):
-                data = self._files.read(name, left)
-                if data is None:
-                    continue
-                left -= len(data)
-                found.update(dict.fromkeys(each for each in data.split(b"\n") if each))
-                self._note_use(name)
-            return list(found)
+            return merged(self._read_bundles(line))
 
     def extend(self, line: str, entries: Iterable[bytes]) -> None:
         """See RemoteCache."""
@@ -71,9 +65,9 @@ class DirectoryCache:
             self._bundle(line, added)
             bundles = self._bundles(line)
             if len(bundles) > _MOST_BUNDLES:
-                merged = self._bundle(line, self.line(line))
+                one = self._bundle(line, self.line(line))
                 for name in bundles:
-                    if name != merged:
+                    if name != one:
                         self._files.remove(name)
 
     def entry(self, key: str, signers: Iterable[str]) -> list[bytes]:
@@ -101,8 +95,10 @@ class DirectoryCache:
         """See RemoteCache."""
 
         def write(fd: int) -> None:
-            with opener() as file:
-                _copy(file, fd, blob, self._stopped)
+            for chunk in checked(blob, opener):
+                if self._stopped.is_set():
+                    raise RemoteError(f"{self.name}: stopped")
+                _write_all(fd, chunk)
 
         with reaching(self.name):
             return self._files.add(_blob_name(blob.digest), write)
@@ -191,21 +187,29 @@ class DirectoryCache:
         times = {name: found.st_mtime_ns for name in names if (found := self._files.status(name))}
         return sorted(times, key=lambda name: times[name], reverse=True)
 
+    def _read_bundles(self, line: str) -> Iterator[bytes]:
+        left = LINE_LIMIT
+        for name in self._bundles(line):
+            data = self._files.read(name, left)
+            if data is not None:
+                left -= len(data)
+                self._note_use(name)
+                yield data
+
     def _all_bundles(self) -> list[str]:
         lines = [line for shelf in self._files.names("lines") for line in self._files.names(f"lines/{shelf}")]
         return [name for line in lines if _NAME.fullmatch(line) for name in self._bundles(line)]
 
     def _bundle(self, line: str, entries: list[bytes]) -> str:
-        data = b"".join(entry + b"\n" for entry in entries)
+        data = joined(entries)
         name = f"lines/{line[:2]}/{_checked(line, _NAME)}/{hashlib.sha256(data).hexdigest()}"
         self._files.add(name, lambda fd: _write_all(fd, data))
         return name
 
     def _without(self, bundle: str, keys: set[str]) -> None:
         """Take what speaks of `keys` out of a bundle."""
-        data = self._files.read(bundle, LINE_LIMIT)
-        entries = [] if data is None else [each for each in data.split(b"\n") if each]
-        left = [entry for entry in entries if _key_of(entry) not in keys]
+        entries = split(self._files.read(bundle, LINE_LIMIT))
+        left = without(entries, keys)
         if len(left) != len(entries):
             if left:
                 self._bundle(bundle.split("/")[2], left)
@@ -229,23 +233,14 @@ class DirectoryCache:
             if found is None or data is None:
                 continue
             last = int(max(found.st_atime, found.st_mtime))
-            for entry in filter(None, data.split(b"\n")):
-                key = _key_of(entry)
+            for entry in split(data):
+                key = key_of(entry)
                 used[key] = max(used.get(key, 0), last)
         return used
 
     def _layers(self, stored: Stored) -> set[str]:
         """The hex names of the blobs that an entry speaks of; nothing of it is believed."""
-        from cache.entries import Entry
-        from cache.envelope import Envelope
-        from cache.errors import FormatError
-
-        data = self._files.read(f"{_entry_directory(stored.key)}/{stored.signer}", ENTRY_LIMIT)
-        try:
-            entry = Entry.from_json(Envelope.from_json(data or b"").payload)
-        except FormatError:
-            return set()
-        return {each.digest.hex for each in entry.layers}
+        return layers_of(self._files.read(f"{_entry_directory(stored.key)}/{stored.signer}", ENTRY_LIMIT))
 
     def _unneeded(self, kept: set[str]) -> tuple[list[str], int]:
         """The blobs that nothing in `kept` names and that are old enough, and their bytes."""
@@ -306,17 +301,6 @@ class DirectoryClaim:
             return  # it expires
 
 
-def _key_of(sealed: bytes) -> str:
-    from cache.entries import Entry
-    from cache.envelope import Envelope
-    from cache.errors import FormatError
-
-    try:
-        return Entry.from_json(Envelope.from_json(sealed).payload).key
-    except FormatError:
-        return ""
-
-
 def _entry_directory(key: str) -> str:
     return f"entries/{_checked(key, _NAME)[:2]}/{key}"
 
@@ -334,16 +318,3 @@ def _write_all(fd: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(fd, view) :]
-
-
-def _copy(file: BinaryIO, fd: int, blob: Descriptor, stopped: threading.Event) -> None:
-    """Copy a blob, and hold that it is the one that was announced: what others will read is whole."""
-    digest, size = hashlib.new(blob.digest.algorithm), 0
-    while data := file.read(_CHUNK):
-        if stopped.is_set():
-            raise RemoteError("stopped")
-        digest.update(data)
-        size += len(data)
-        _write_all(fd, data)
-    if (digest.hexdigest(), size) != (blob.digest.hex, blob.size):
-        raise RemoteError(f"the blob {blob.digest} is not what it was to be")

@@ -21,10 +21,8 @@ import secrets
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from cache.entries import Entry, key_of
-from cache.envelope import Envelope
-from cache.errors import FormatError
 from cache.remote import ENTRY_LIMIT, LINE_LIMIT, Collected, RemoteError, Stored
+from cache.remotes.lines import joined, layers_of, merged, split, without
 from cache.remotes.objectstore import ObjectStore
 from cache.remotes.sending import checked
 
@@ -66,13 +64,7 @@ class ObjectCache:
         found = self._objects.read_all(bundles, LINE_LIMIT)
         if None in found:  # somebody has put them together meanwhile, or one is too long
             found = self._objects.read_all(self._bundles(line), LINE_LIMIT)
-        entries: dict[bytes, None] = {}
-        left = LINE_LIMIT
-        for data in found:
-            if data is not None and len(data) <= left:
-                left -= len(data)
-                entries.update(dict.fromkeys(each for each in data.split(b"\n") if each))
-        return list(entries)
+        return merged(found)
 
     def extend(self, line: str, entries: Iterable[bytes]) -> None:
         """See RemoteCache."""
@@ -82,8 +74,8 @@ class ObjectCache:
         self._bundle(line, added)
         bundles = self._bundles(line)
         if len(bundles) > _MOST_BUNDLES:
-            merged = self._bundle(line, self.line(line))
-            self._objects.delete(name for name in bundles if name != merged)
+            one = self._bundle(line, self.line(line))
+            self._objects.delete(name for name in bundles if name != one)
 
     def entry(self, key: str, signers: Iterable[str]) -> list[bytes]:
         """See RemoteCache."""
@@ -169,7 +161,7 @@ class ObjectCache:
         return [each.path for each in found]
 
     def _bundle(self, line: str, entries: list[bytes]) -> str:
-        data = b"".join(entry + b"\n" for entry in entries)
+        data = joined(entries)
         name = f"lines/{line}/{hashlib.sha256(data).hexdigest()}"
         self._objects.create(name, data)
         return name
@@ -177,9 +169,8 @@ class ObjectCache:
     def _forget(self, keys: set[str]) -> None:
         """Take what speaks of `keys` out of the lines of descent."""
         for each in list(self._objects.listed("lines")) if keys else ():
-            data = self._objects.read(each.path, LINE_LIMIT)
-            entries = [] if data is None else [entry for entry in data.split(b"\n") if entry]
-            left = [entry for entry in entries if key_of(entry) not in keys]
+            entries = split(self._objects.read(each.path, LINE_LIMIT))
+            left = without(entries, keys)
             if len(left) != len(entries):
                 if left:
                     self._bundle(each.path.split("/")[-2], left)
@@ -191,11 +182,7 @@ class ObjectCache:
         for start in range(0, len(stored), _BATCH):
             names = [f"entries/{each.key}/{each.signer}" for each in stored[start : start + _BATCH]]
             for sealed in self._objects.read_all(names, ENTRY_LIMIT):
-                try:
-                    entry = Entry.from_json(Envelope.from_json(sealed or b"").payload)
-                except FormatError:
-                    continue
-                found.update(each.digest.hex for each in entry.layers)
+                found |= layers_of(sealed)
         return found
 
     def _unneeded(self, kept: set[str]) -> dict[str, int]:

@@ -26,13 +26,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from cache.entries import Entry, key_of
+from cache.entries import Entry
 from cache.envelope import Envelope
 from cache.errors import CacheError, FormatError
 from cache.oci.digest import Digest
 from cache.oci.reference import Reference
 from cache.oci.spec import MEDIA_TYPE_EMPTY, MEDIA_TYPE_MANIFEST, Descriptor, Manifest
 from cache.remote import ENTRY_LIMIT, LINE_LIMIT, UNSIGNED, Collected, RemoteError, Stored
+from cache.remotes.lines import joined, split, without
 from cache.remotes.sending import checked
 
 if TYPE_CHECKING:
@@ -229,7 +230,7 @@ class RegistryCache:
         return _unpacked(self._client.blob_bytes(self._reference, manifest.layers[0], LINE_LIMIT))
 
     def _put_line(self, line: str, entries: list[bytes]) -> None:
-        packed = zlib.compress(b"\n".join(_within(entries)), 6)
+        packed = zlib.compress(joined(_within(entries)), 6)
         if len(packed) <= _INLINE:
             self._put(f"l-{line}", ARTIFACT_LINE, (), base64.b64encode(packed).decode())
             return
@@ -318,7 +319,7 @@ class RegistryCache:
         """Take what speaks of `keys` out of the lines of descent."""
         for tag in self._tags("l-"):
             entries = self.line(tag.removeprefix("l-"))
-            left = [each for each in entries if key_of(each) not in keys]
+            left = without(entries, keys)
             if len(left) != len(entries):
                 self._put_line(tag.removeprefix("l-"), left)
 
@@ -363,7 +364,7 @@ def _unpacked(packed: bytes) -> list[bytes]:
         data = unpacker.decompress(packed, LINE_LIMIT)
     except zlib.error:
         return []
-    return [each for each in data.split(b"\n") if each]
+    return split(data)
 
 
 def _read(sealed: bytes, key: str) -> Entry | None:
