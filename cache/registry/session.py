@@ -78,8 +78,9 @@ class Session:
         read: float | None = None,
     ) -> Response:
         """Send `body` to `url`, which `endpoint` has named (`locate`), once: what is done about a failure
-        depends on what is there by then. Raises TransportFailure, RegistryError.
+        depends on what is there by then. Raises TransportFailure, RegistryError, Cancelled.
         """
+        self.wait(0)
         here = urlsplit(url)
         own = (here.scheme, here.netloc) == (self._schemes.get(endpoint.host), endpoint.host)
         tls = endpoint.tls if own else _tls_of(endpoint, here.hostname or "")
@@ -133,6 +134,7 @@ class Session:
         with self._lock:
             for response in self._open:
                 response.abort()
+        self._transport.stop()
 
     def close(self) -> None:
         self._transport.close()

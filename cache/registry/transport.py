@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cache.registry.connections import OpenSockets
 from cache.registry.failures import TransportFailure, failure_of
 from cache.registry.proxies import proxy_for
 
@@ -108,6 +109,9 @@ class Transport(Protocol):
     def send(self, request: Request) -> Response:
         """Send `request` and return the answer, whatever its status. Raises TransportFailure if none came."""
 
+    def stop(self) -> None:
+        """Make what other threads send, or wait for, fail at once. There is no way back."""
+
     def close(self) -> None: ...
 
 
@@ -132,6 +136,7 @@ class UrllibTransport:
         self._environ = environ
         self._pools: dict[tuple[Tls | None, str | None], PoolManager] = {}
         self._lock = threading.Lock()
+        self._sockets = OpenSockets()
 
     def send(self, request: Request) -> Response:
         import urllib3
@@ -156,6 +161,9 @@ class UrllibTransport:
             raise failure_of(error) from error
         return _UrllibResponse(answer)
 
+    def stop(self) -> None:
+        self._sockets.cut()
+
     def close(self) -> None:
         with self._lock:
             for pool in self._pools.values():
@@ -172,6 +180,7 @@ class UrllibTransport:
             if pool is None:
                 settings = {"maxsize": 8, **({} if tls is None else _tls_settings(tls))}
                 pool = urllib3.ProxyManager(proxy, **settings) if proxy else urllib3.PoolManager(**settings)
+                pool.pool_classes_by_scheme = self._sockets.pools()
                 self._pools[tls, proxy] = pool
             return pool
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 
@@ -298,3 +299,33 @@ def test_a_stopped_cache_says_so(remote: Callable[[], RegistryCache]) -> None:
         cache.line(key_of("line"))
     with pytest.raises(RemoteError):
         cache.put_blob(blob_of(b"other"), lambda: io.BytesIO(b"other"))
+
+
+@pytest.mark.parametrize("what", ["line", "blob", "put_blob"])
+def test_stop_ends_what_waits_for_an_answer(what: str) -> None:
+    """The registry has taken the connection, and says nothing for as long as anybody would wait."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = RegistryClient(UrllibTransport(connect=600, read=600), policy=RetryPolicy(attempts=2))
+        cache = RegistryCache(client, f"localhost:{server.getsockname()[1]}/x")
+        found: list[Exception] = []
+
+        def wait() -> None:
+            attempts: dict[str, Callable[[], object]] = {
+                "line": lambda: cache.line(key_of("line")),
+                "blob": lambda: list(cache.blob(blob_of(b"x"))),
+                "put_blob": lambda: cache.put_blob(blob_of(b"x"), lambda: io.BytesIO(b"x")),
+            }
+            try:
+                attempts[what]()
+            except Exception as error:
+                found.append(error)
+
+        thread = threading.Thread(target=wait, daemon=True)
+        thread.start()
+        taken, _ = server.accept()
+        with taken:
+            taken.recv(1)
+            cache.stop()
+            thread.join(30)
+            assert not thread.is_alive()
+    assert [type(error) for error in found] == [RemoteError]
