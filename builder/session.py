@@ -116,17 +116,18 @@ class Session:
         """Return what asks and tells the shared caches that the arguments or the configuration name, None if
         they name none. Raises UsageError.
         """
-        given, config = (*args.cache_from, *args.cache_to), self.config.cache
-        if not (given or config.from_ or config.to):
+        given, told = getattr(args, "cache_from", ()), getattr(args, "cache_to", ())
+        config = self.config.cache
+        if not (given or told or config.from_ or config.to):
             return None
         from builder.cachetiers import open_cache, tiers
         from builder.sharedcache import SharedCache
         from builder.sharedtier import TierInUse
 
-        required = args.cache_required or config.required
+        required = getattr(args, "cache_required", False) or config.required
         self._tiers = tuple(
             TierInUse(tier, partial(open_cache, tier.spec, self.registries()), emit, required=required)
-            for tier in tiers(args.cache_from, args.cache_to, self.config)
+            for tier in tiers(given, told, self.config)
         )
         self._shared = SharedCache(self.store, emit, self._tiers)
         return self._shared

@@ -40,10 +40,12 @@ class PublicKey:
             key = serialization.load_pem_public_key(data)
         except (ValueError, UnsupportedAlgorithm):
             raise KeyFileError(
-                f"{what} is no public key in PEM", hint="`pybuild cache keygen` makes a pair"
+                f"{what} is no public key in PEM", hint="`openssl genpkey -algorithm ed25519` makes one"
             ) from None
         if not isinstance(key, Ed25519PublicKey):
-            raise KeyFileError(f"{what} is no ed25519 key", hint="`pybuild cache keygen` makes a pair")
+            raise KeyFileError(
+                f"{what} is no ed25519 key", hint="`openssl genpkey -algorithm ed25519` makes one"
+            )
         return _public(key)
 
     def to_pem(self) -> bytes:
@@ -99,7 +101,9 @@ class PrivateKey:
             reason = "is no private key in PEM, or the password is wrong"
             raise KeyFileError(f"{what} {reason}") from None
         if not isinstance(key, Ed25519PrivateKey):
-            raise KeyFileError(f"{what} is no ed25519 key", hint="`pybuild cache keygen` makes a pair")
+            raise KeyFileError(
+                f"{what} is no ed25519 key", hint="`openssl genpkey -algorithm ed25519` makes one"
+            )
         return cls(key)
 
     def to_pem(self, password: bytes | None = None) -> bytes:

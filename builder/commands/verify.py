@@ -9,17 +9,21 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from builder.bases.base import chain_of
 from builder.commands.build import add_build_options
 from builder.commands.diff import open_chain
+from builder.config import Cache
 from builder.contexts import open_context
 from builder.difference import differences
+from builder.errors import UsageError
 from builder.session import Session, open_session
 
 if TYPE_CHECKING:
     from builder.build import Built
+    from builder.config import Config
     from builder.contexts import BuildContext
     from builder.events import Emit
     from cache.oci.spec import ImageConfig
@@ -50,8 +54,8 @@ def run(args: argparse.Namespace) -> int:
     with (
         open_session(args) as outer,
         outer.store.stage() as staging,
-        Session(outer.config, staging.path + "/first", args.snapshotter) as first,
-        Session(outer.config, staging.path + "/second", args.snapshotter) as second,
+        Session(config := _alone(args, outer.config), staging.path + "/first", args.snapshotter) as first,
+        Session(config, staging.path + "/second", args.snapshotter) as second,
         outer.display(args.progress or outer.config.progress) as display,
     ):
         try:
@@ -71,6 +75,13 @@ def run(args: argparse.Namespace) -> int:
             display.emit(event)
             return event.exit_code
         return _report(first, one, second, other)
+
+
+def _alone(args: argparse.Namespace, config: Config) -> Config:
+    """Return the configuration without shared caches: what others have run proves nothing here."""
+    if args.cache_from or args.cache_to:
+        raise UsageError("verify runs every step itself, and takes no shared cache", code="usage/arguments")
+    return replace(config, cache=Cache())
 
 
 def _build(session: Session, context: BuildContext, args: argparse.Namespace, emit: Emit) -> Built:
