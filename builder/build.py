@@ -23,6 +23,7 @@ from builder.secrets import Secrets, SecretSource
 from builder.sources import Sources, ignore_files
 from builder.ssh import Agents, SshSource
 from builder.stage import StageResult, StageRun
+from builder.statistics import Tally
 from builder.stepcache import StepCache
 from builder.steps import (
     Base,
@@ -130,10 +131,12 @@ class Build:
         confined: str = "",
         inspection: Inspection | None = None,
         shared: SharedCache | None = None,
+        tally: Tally | None = None,
     ) -> None:
         """`remotes` fetches what is elsewhere. `origin` and `confined` are as of
         builder.contexts.BuildContext: where the context came from, and the directory that recipes may not
-        lead out of. `shared` is asked for what the store does not know, and told what was run.
+        lead out of. `shared` is asked for what the store does not know, and told what was run. `tally`
+        counts.
         """
         from builder.remotes.fetching import Remotes
 
@@ -148,7 +151,15 @@ class Build:
         self._numbers = itertools.count(1)
         self._top = ""
         self._again = False
-        self._cache = StepCache(store, emit, epoch=settings.epoch, no_cache=settings.no_cache, shared=shared)
+        self._tally = tally or Tally()
+        self._cache = StepCache(
+            store,
+            emit,
+            epoch=settings.epoch,
+            no_cache=settings.no_cache,
+            shared=shared,
+            tally=self._tally,
+        )
         secrets = Secrets(settings.secrets)
         agent = next((source.agent for source in settings.ssh if source.id == "default"), "")
         self._cancellation = Cancellation()
@@ -230,10 +241,13 @@ class Build:
         )
 
     def _tell(self, *, failed: bool = False) -> None:
-        """Wait until shared caches know what ran: of a build that failed, too."""
-        if self._shared is not None:
-            with contextlib.suppress(CacheError) if failed else contextlib.nullcontext():
+        """Wait until shared caches know what ran: of a build that failed, too. Keep what was counted."""
+        with contextlib.suppress(CacheError) if failed else contextlib.nullcontext():
+            if self._shared is not None:
                 self._shared.finish()
+                self._shared.count(self._tally.statistics)
+        with contextlib.suppress(CacheError):  # a full disk: the image stands all the same
+            self._tally.keep(self._store, self._top, failed=failed)
 
     def _results(self, recipe: str, context: str) -> list[StageResult]:
         """Return what the recipe makes. A layer that was said to be had, and cannot be, is as good as none:

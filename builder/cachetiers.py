@@ -109,13 +109,11 @@ class CacheTier:
 
     @cached_property
     def _private(self) -> PrivateKey | None:
-        if not self.key_file:
-            return None
-        from cache.signing import PrivateKey, read_key_file
+        return _private(self.key_file, self._environ) if self.key_file else None
 
-        password = self._environ.get(PASSWORD)
-        data = read_key_file(self.key_file)
-        return PrivateKey.from_pem(data, password.encode() if password else None, self.key_file)
+    def with_key(self, path: str) -> PrivateKey:
+        """Return another key of one's own. Raises KeyFileError."""
+        return _private(path, self._environ)
 
     def _public_files(self) -> tuple[str, ...]:
         if self.spec.trust == (ANYBODY,):
@@ -177,6 +175,13 @@ def open_cache(spec: CacheSpec, registries: Registries) -> RemoteCache:
 def open_place(place: str, registries: Registries) -> RemoteCache:
     """Open a shared cache by the place that the origins of its layers have. Raises CacheError, UsageError."""
     return open_cache(CacheSpec.parse(place), registries)
+
+
+def _private(path: str, environ: Mapping[str, str]) -> PrivateKey:
+    from cache.signing import PrivateKey, read_key_file
+
+    password = environ.get(PASSWORD)
+    return PrivateKey.from_pem(read_key_file(path), password.encode() if password else None, path)
 
 
 def _public(path: str) -> PublicKey:

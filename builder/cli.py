@@ -55,6 +55,7 @@ COMMANDS = {
     "logout": "log out of a registry",
     "verify": "build a recipe twice, and name the files that differ",
     "prune": "remove unused layers, images and records",
+    "cache": "look at shared caches, and see to them",
     "cache-mounts": "list, prune, export and import what RUN --mount=type=cache keeps",
     "check": "say what is wrong with recipes, and what could be better",
     "fmt": "bring recipes into their usual form",

@@ -180,10 +180,12 @@ class Session:
         from builder.locks import Locks
         from builder.options import one_platform
         from builder.parallel import in_turn
+        from builder.statistics import Tally
 
         # Said before a base is fetched: unpacking it would be the first to fail.
         userns.require()
-        self._emit = emit = in_turn(emit)
+        tally = Tally(emit)
+        self._emit = emit = in_turn(tally)
         opened = context if isinstance(context, BuildContext) else BuildContext("", context)
         settings = change(self.settings(args, opened.directory, opened.commit_time))
         if not several:
@@ -214,6 +216,7 @@ class Session:
             confined=opened.confined,
             inspection=inspection,
             shared=shared,
+            tally=tally,
         )
 
     def fetched(self, options: PlanOptions, args: argparse.Namespace, emit: Emit) -> PlanOptions:

@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 
 from builder.keys import fact_key
 from cache.absent import AbsentLayer, Origin
+from cache.entries import unsealed
 from cache.trust import Believed, believed
 
 if TYPE_CHECKING:
     from builder.events import Emit
     from builder.sharedtier import TierInUse
     from builder.sharedupload import Upload
+    from builder.statistics import Statistics
     from cache.entries import Entry, Kind
     from cache.oci.digest import ChainID, DiffID
     from cache.oci.spec import Descriptor
@@ -81,7 +83,7 @@ class SharedCache:
         records = []
         for tier in self._readers:
             for sealed in tier.of_line(line):
-                entry = _read(sealed)
+                entry = unsealed(sealed)
                 if entry is not None and entry.record is not None and entry.record.line in lines:
                     records.append(entry.record)
         return sorted(records, key=lambda record: -record.created)
@@ -143,6 +145,13 @@ class SharedCache:
         """Wait until all is told. Raises CacheError of a tier that is required."""
         if self._upload is not None:
             self._upload.finish()
+
+    def count(self, statistics: Statistics) -> None:
+        """Add what was not believed, and what was told."""
+        for word in self.doubted:
+            statistics.doubted[word] = statistics.doubted.get(word, 0) + 1
+        if self._upload is not None:
+            statistics.shared, statistics.sent = self._upload.added, self._upload.sent
 
     def close(self) -> None:
         """Let go of everything; what is under way fails."""
@@ -289,17 +298,6 @@ class Held:
 
 def _receipt(key: str) -> str:
     return f"shared {key}"
-
-
-def _read(sealed: bytes) -> Entry | None:
-    from cache.entries import Entry
-    from cache.envelope import Envelope
-    from cache.errors import FormatError
-
-    try:
-        return Entry.from_json(Envelope.from_json(sealed).payload)
-    except FormatError:
-        return None
 
 
 def _misfit(entry: Entry) -> str:

@@ -49,9 +49,9 @@ class TierInUse:
         asked for at once, by whoever is the first."""
         with self._lock:
             self._load(line)
-            if key not in self._found and key not in self._asked:
+            signers = self._signers()
+            if key not in self._asked and not self._known(key, signers):
                 self._asked.add(key)
-                signers = self._signers()
                 self._note(self.attempt(lambda remote: remote.entry(key, signers), []))
             return list(self._found.get(key, ()))
 
@@ -116,6 +116,14 @@ class TierInUse:
             found: list[bytes] = self.attempt(lambda remote: remote.line(line), [])
             self._lines[line] = set(found)
             self._note(found)
+
+    def _known(self, key: str, signers: tuple[str, ...]) -> bool:
+        """Return whether an entry by one of `signers` was met; by their own word: one that only says so is
+        asked for in vain, and what strangers have put into a line hides nothing."""
+        from cache.envelope import signers_of
+
+        met = self._found.get(key, ())
+        return any("" in signers or not signers_of(each).isdisjoint(signers) for each in met)
 
     def _note(self, entries: list[bytes]) -> None:
         from cache.entries import key_of

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from builder.events import TransferFinished, TransferStarted
 from cache.entries import Entry
-from cache.envelope import Envelope
-from cache.errors import CacheError, StoreError
+from cache.envelope import Envelope, signers_of
+from cache.errors import StoreError
 from cache.oci.spec import MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LAYER_ZSTD, Descriptor
 from cache.remote import UNSIGNED
 
@@ -37,16 +37,20 @@ class Upload:
     """Tells `tiers`, in threads of its own."""
 
     def __init__(self, store: Store, emit: Emit, tiers: Sequence[TierInUse]) -> None:
+        """Raises KeyFileError."""
         self._store = store
         self._emit = emit
         self._tiers = tiers
-        self._keys: dict[str, PrivateKey | None] = {}
+        # Here, not in a thread: a key that cannot be read ends the build before it has run any longer.
+        self._keys: dict[str, PrivateKey | None] = {each.name: each.tier.private_key() for each in tiers}
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._tasks: list[Future[None]] = []
         self._told: dict[tuple[str, str], list[bytes]] = {}
         self.added = 0
         """How many entries are new."""
+        self.sent = 0
+        """The bytes of blobs that were new."""
 
     def step(self, line: str, record: Record, value: str, held: Held | None) -> None:
         """Tell what a step gave; `value` is what is to be known of it besides. `held` is let go of then."""
@@ -89,7 +93,8 @@ class Upload:
         """
         waiting = [each for each in self._tasks if not each.done()]
         if waiting:
-            self._emit(TransferStarted("share", f"telling shared caches of {len(waiting)} results", None))
+            count = f"{len(waiting)} result{'s' if len(waiting) > 1 else ''}"
+            self._emit(TransferStarted("share", f"telling shared caches of {count}", None))
         try:
             for task in self._tasks:
                 task.result()
@@ -135,9 +140,9 @@ class Upload:
         for tier in self._tiers:
             if tier.broken:
                 continue
-            signer = self._key(tier)
+            signer = self._keys[tier.name]
             name = UNSIGNED if signer is None else signer.public.id
-            known = next((each for each in tier.entries(line, key) if _signer(each) == name), None)
+            known = next((each for each in tier.entries(line, key) if name in signers_of(each)), None)
             if known is None:
                 known = self._tell(tier, key, entry, top, count, signer, name)
             if known is not None and line:
@@ -182,7 +187,9 @@ class Upload:
             blob = self._pack(tier, layer)
             if blob is None:
                 return None
-            tier.attempt(lambda remote, blob=blob: remote.put_blob(blob, self._opener(blob)), False)  # type: ignore[misc]
+            sent = tier.attempt(lambda remote, blob=blob: remote.put_blob(blob, self._opener(blob)), False)  # type: ignore[misc]
+            with self._lock:
+                self.sent += blob.size if sent else 0
             if tier.broken:
                 return None
             blobs.append(blob)
@@ -206,21 +213,6 @@ class Upload:
 
         return opened
 
-    def _key(self, tier: TierInUse) -> PrivateKey | None:
-        with self._lock:
-            if tier.name not in self._keys:
-                self._keys[tier.name] = tier.tier.private_key()
-            return self._keys[tier.name]
-
 
 def _step(record: Record, value: str, created: int) -> Entry:
     return Entry("step", record.key, created, record, value=value)
-
-
-def _signer(sealed: bytes) -> str:
-    """Return whose an entry is, by its own word."""
-    try:
-        signatures = Envelope.from_json(sealed).signatures
-    except CacheError:
-        return ""
-    return signatures[0][0] if signatures else UNSIGNED

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from builder.events import Emit, Notice, Outcome, StepFinished, StepRunning
 from builder.explain import why
 from builder.keys import StepKey
+from builder.statistics import HERE, Tally
 from builder.version import VERSION
 from cache.oci.digest import ChainID
 from cache.records import Record, decode_parts
@@ -81,8 +82,10 @@ class StepCache:
         epoch: int | None,
         no_cache: bool,
         shared: SharedCache | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self._shared = shared
+        self._tally = tally or Tally()
         self._doubts: dict[str, str] = {}
         self._store = store
         self._emit = emit
@@ -103,14 +106,14 @@ class StepCache:
         record = self._find(key.key)
         if record is not None:
             self._tell(line, record)
-            return self._hit(line, record, started, "")
+            return self._hit(line, record, started, "", HERE)
         if self._shared is None:
             return None
         found, doubts = self._shared.step(line.descent, key.key, parent)
         if found is None:
             self._doubts[key.key] = doubts
             return None
-        return self._hit(line, self._taken(found), started, f"from {found.tier}")
+        return self._hit(line, self._taken(found), started, f"from {found.tier}", found.tier)
 
     def make(
         self,
@@ -134,12 +137,12 @@ class StepCache:
             # Again, also if there was nobody to wait for: another may have run it since we looked.
             record = None if no_cache else self._find(key.key)
             if record is not None:
-                return self._hit(line, record, started, "another build ran it meanwhile")
+                return self._hit(line, record, started, "another build ran it meanwhile", HERE)
             reason = no_cache or self._reason(line, key)
             with self._claimed(line, key, parent, no_cache) as (found, claim):
                 if found is not None:
                     told = f"from {found.tier}: another machine ran it meanwhile"
-                    return self._hit(line, self._taken(found), started, told)
+                    return self._hit(line, self._taken(found), started, told, found.tier)
                 self._emit(StepRunning(line.number, reason))
                 record = self._run(line, key, parent, run, started, reason, layer)
                 self._tell(line, record, claim)
@@ -220,10 +223,11 @@ class StepCache:
         with self._shared.claimed(line.descent, key.key, parent, waiting) as claim:
             yield claim
 
-    def _hit(self, line: StepLine, record: Record, started: float, reason: str) -> Record:
+    def _hit(self, line: StepLine, record: Record, started: float, reason: str, tier: str) -> Record:
         with self._lock:
             self.cached += 1
             self.used.append(record.key)
+        self._tally.hit(record, tier)
         self._finished(line, "cached", record, time.monotonic() - started, reason)
         return record
 
@@ -269,6 +273,7 @@ class StepCache:
         with self._lock:
             self.ran += 1
             self.used.append(record.key)
+        self._tally.ran(seconds, reason)
         outcome: Outcome = "same" if same else "ran" if layer else "passed"
         self._finished(line, outcome, record, seconds, reason)
         return record

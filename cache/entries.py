@@ -111,6 +111,16 @@ class Entry:
         return entry
 
 
+def unsealed(sealed: bytes) -> Entry | None:
+    """Return what a sealed entry says, None if it cannot be read. Nothing of it is verified."""
+    from cache.envelope import Envelope
+
+    try:
+        return Entry.from_json(Envelope.from_json(sealed).payload)
+    except FormatError:
+        return None
+
+
 def key_of(sealed: bytes) -> str:
     """Return the key that a sealed entry speaks of by its own word, "" if it cannot be read. Nothing of it is
     verified."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from cache.errors import FormatError
 from cache.oci.document import dumps, loads
+from cache.remote import UNSIGNED
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -79,6 +80,16 @@ class Envelope:
             if any(key.verify(signature, message) for _, signature in self.signatures):
                 return key
         return None
+
+
+def signers_of(sealed: bytes) -> frozenset[str]:
+    """Return whose a sealed entry is by its own word: key ids, `unsigned` alone without any; none if it
+    cannot be read."""
+    try:
+        signatures = Envelope.from_json(sealed).signatures
+    except FormatError:
+        return frozenset()
+    return frozenset(keyid for keyid, _ in signatures) or frozenset((UNSIGNED,))
 
 
 def encoded(payload_type: str, payload: bytes) -> bytes:

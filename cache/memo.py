@@ -41,6 +41,26 @@ class Memo:
         row = (kind, key, int(time.time()), value)
         self._database.write(lambda c: c.execute("INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?)", row))
 
+    def add_last(self, kind: str, key: str, value: bytes, kept: int) -> None:
+        """Keep `value` under a key that sorts after all of its kind, and of this kind the last `kept`
+        alone.
+        """
+        row = (kind, key, int(time.time()), value)
+        older = "SELECT key FROM memo WHERE kind = ? ORDER BY key DESC LIMIT 1 OFFSET ?"
+
+        def work(connection: Connection) -> None:
+            connection.execute("INSERT OR REPLACE INTO memo VALUES (?, ?, ?, ?)", row)
+            connection.execute(f"DELETE FROM memo WHERE kind = ? AND key <= ({older})", (kind, kind, kept))
+
+        self._database.write(work)
+
+    def last(self, kind: str, count: int) -> list[bytes]:
+        """Return the `count` values of a kind whose keys sort last, the last one first."""
+        rows = self._database.read(
+            "SELECT value FROM memo WHERE kind = ? ORDER BY key DESC LIMIT ?", (kind, count)
+        )
+        return [bytes(value) for (value,) in rows]
+
 
 class Receipts:
     """key -> value, where the value speaks of layers and images: like a record, trusted after a sync or in

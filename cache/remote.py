@@ -40,6 +40,7 @@ class RemoteError(CacheError):
     """A shared cache could not be reached, took too long, refused, or does not hold what it says."""
 
     code = "cache/remote"
+    exit_code = 3
 
 
 @dataclass(frozen=True, slots=True)

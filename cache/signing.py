@@ -20,6 +20,7 @@ class KeyFileError(CacheError):
     """A key cannot be read, or is none (exit code 2)."""
 
     code = "cache/key"
+    exit_code = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +41,10 @@ class PublicKey:
             key = serialization.load_pem_public_key(data)
         except (ValueError, UnsupportedAlgorithm):
             raise KeyFileError(
-                f"{what} is no public key in PEM", hint="`openssl genpkey -algorithm ed25519` makes one"
+                f"{what} is no public key in PEM", hint="`pybuild cache keygen` makes a pair"
             ) from None
         if not isinstance(key, Ed25519PublicKey):
-            raise KeyFileError(
-                f"{what} is no ed25519 key", hint="`openssl genpkey -algorithm ed25519` makes one"
-            )
+            raise KeyFileError(f"{what} is no ed25519 key", hint="`pybuild cache keygen` makes a pair")
         return _public(key)
 
     def to_pem(self) -> bytes:
@@ -101,9 +100,7 @@ class PrivateKey:
             reason = "is no private key in PEM, or the password is wrong"
             raise KeyFileError(f"{what} {reason}") from None
         if not isinstance(key, Ed25519PrivateKey):
-            raise KeyFileError(
-                f"{what} is no ed25519 key", hint="`openssl genpkey -algorithm ed25519` makes one"
-            )
+            raise KeyFileError(f"{what} is no ed25519 key", hint="`pybuild cache keygen` makes a pair")
         return cls(key)
 
     def to_pem(self, password: bytes | None = None) -> bytes:

@@ -153,24 +153,27 @@ class DirectoryCache:
 
     def collect(self, *, older: int | None, unused: int | None, dry_run: bool) -> Collected:
         """See RemoteCache."""
-        gone: set[str] = set()
-        size = 0
+        gone: list[Stored] = []
         kept: set[str] = set()
+        alive: set[str] = set()
         for each in list(self.stored()):
             late = older is not None and each.changed < older
             if late or (unused is not None and (each.used or 0) < unused):
-                gone.add(each.key)
-                size += each.size
+                gone.append(each)
             else:
+                alive.add(each.key)
                 kept.update(self._layers(each))
         with reaching(self.name):
             blobs, more = self._unneeded(kept)
             if not dry_run:
-                for key in gone:
+                for each in gone:
+                    if each.key in alive:  # another signer's word for the same step is younger
+                        self._files.remove(f"{_entry_directory(each.key)}/{each.signer}")
+                for key in {each.key for each in gone} - alive:
                     self.remove(key)
                 for name in blobs:
                     self._files.remove(name)
-        return Collected(len(gone), len(blobs), size + more)
+        return Collected(len(gone), len(blobs), more + sum(each.size for each in gone))
 
     def stop(self) -> None:
         """See RemoteCache."""

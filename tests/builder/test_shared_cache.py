@@ -143,7 +143,7 @@ def test_a_cache_that_is_down_is_a_warning(machine: Callable[[str], Pybuild], wo
     required = machine("b").try_(
         "build", "app.rec", "--cache-to", TO, "--cache-from", FROM, "--cache-required"
     )
-    assert required.code == 4
+    assert required.code == 3
     assert "cache/remote" in required.err
     assert "Traceback" not in required.err
 
