@@ -180,7 +180,7 @@ class SharedCache:
                 if found is not None:
                     return found, ""
         for tier in self._readers:
-            for sealed in tier.entries(line, key):
+            for sealed in tier.each(line, key):
                 found, doubt = self._judge(tier, sealed, kind, key, refusal, now)
                 if found is not None:
                     self._keep(key, sealed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from builder.events import Notice
@@ -55,11 +55,23 @@ class TierInUse:
                 self._note(self.attempt(lambda remote: remote.entry(key, signers), []))
             return list(self._found.get(key, ()))
 
-    def again(self, key: str) -> list[bytes]:
-        """Return the sealed entries under `key` as they are now."""
+    def each(self, line: str, key: str) -> Iterator[bytes]:
+        """Yield the sealed entries under `key`, those that are known first: if none of them will do, it is
+        asked for by its name, for a line of descent may hold what somebody has forged."""
+        met = self.entries(line, key)
+        yield from met
         with self._lock:
-            self._asked.discard(key)
-            self._found.pop(key, None)
+            asked = key in self._asked
+        if met and not asked:
+            yield from (sealed for sealed in self.again(key, keep=True) if sealed not in met)
+
+    def again(self, key: str, *, keep: bool = False) -> list[bytes]:
+        """Return the sealed entries under `key` as they are now; with `keep`, those that were met before,
+        too."""
+        with self._lock:
+            self._asked.add(key)
+            if not keep:
+                self._found.pop(key, None)
             signers = self._signers()
             self._note(self.attempt(lambda remote: remote.entry(key, signers), []))
             return list(self._found.get(key, ()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from cache.envelope import Envelope, signers_of
 from cache.errors import StoreError
 from cache.oci.spec import MEDIA_TYPE_LAYER, MEDIA_TYPE_LAYER_GZIP, MEDIA_TYPE_LAYER_ZSTD, Descriptor
 from cache.remote import UNSIGNED
+from cache.trust import Believed, Trust, judge
 
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
@@ -142,9 +144,10 @@ class Upload:
                 continue
             signer = self._keys[tier.name]
             name = UNSIGNED if signer is None else signer.public.id
-            known = next((each for each in tier.entries(line, key) if name in signers_of(each)), None)
+            mine = [each for each in tier.entries(line, key) if name in signers_of(each)]
+            known = next((each for each in mine if _holds(each, signer)), None)
             if known is None:
-                known = self._tell(tier, key, entry, top, count, signer, name)
+                known = self._tell(tier, key, entry, top, count, signer, name, replace=bool(mine))
             if known is not None and line:
                 with self._lock:
                     self._told.setdefault((tier.name, line), []).append(known)
@@ -158,19 +161,19 @@ class Upload:
         count: int,
         signer: PrivateKey | None,
         name: str,
+        *,
+        replace: bool,
     ) -> bytes | None:
-        from dataclasses import replace
-
         blobs = self._send_layers(tier, top, count)
         if blobs is None:
             return None
         now = int(time.time())
         ttl = tier.tier.ttl
-        said = replace(entry(now), layers=blobs, expires=None if ttl is None else now + ttl)
+        said = dataclasses.replace(entry(now), layers=blobs, expires=None if ttl is None else now + ttl)
         envelope = Envelope(said.to_json())
         sealed = (envelope if signer is None else envelope.signed(signer)).to_json()
         blob = blobs[-1] if blobs else None
-        if tier.attempt(lambda remote: remote.add(key, name, sealed, blob), False):
+        if tier.attempt(lambda remote: remote.add(key, name, sealed, blob, replace=replace), False):
             with self._lock:
                 self.added += 1
         return None if tier.broken else sealed
@@ -212,6 +215,12 @@ class Upload:
             return file
 
         return opened
+
+
+def _holds(sealed: bytes, signer: PrivateKey | None) -> bool:
+    """Return whether an entry of one's own is good still."""
+    trust = Trust(None if signer is None else (signer.public,))
+    return isinstance(judge(sealed, trust, int(time.time())), Believed)
 
 
 def _step(record: Record, value: str, created: int) -> Entry:

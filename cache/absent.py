@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 OriginKind = Literal["registry", "cache"]
 
+_KIND = "absent"
 _MOST_ORIGINS = 4
 
 
@@ -64,14 +65,19 @@ class AbsentLayers:
             return None
         return self._read(chain_id)
 
+    def parents(self) -> dict[ChainID, ChainID | None]:
+        """Return what each chain stands on whose topmost layer is known; for a look at the store, which holds
+        nothing."""
+        found = (_try(value) for value in self._receipts.of_kind(_KIND))
+        return {
+            each.chain_id: each.parent
+            for each in found
+            if each is not None and each.chain_id not in self._doubted
+        }
+
     def _read(self, chain_id: ChainID) -> AbsentLayer | None:
         value = self._receipts.get(_key(chain_id))
-        if value is None:
-            return None
-        try:
-            return _decode(value)
-        except (FormatError, ValueError, TypeError, KeyError):  # written by another version
-            return None
+        return None if value is None else _try(value)
 
     def note(self, layer: AbsentLayer) -> None:
         """Note where a layer can be had, before what is known of others."""
@@ -92,7 +98,14 @@ class AbsentLayers:
 
 
 def _key(chain_id: ChainID) -> str:
-    return f"absent {chain_id}"
+    return f"{_KIND} {chain_id}"
+
+
+def _try(value: bytes) -> AbsentLayer | None:
+    try:
+        return _decode(value)
+    except (FormatError, ValueError, TypeError, KeyError):  # written by another version
+        return None
 
 
 def _encode(layer: AbsentLayer) -> bytes:

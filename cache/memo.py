@@ -94,6 +94,14 @@ class Receipts:
             )
         return bytes(value)
 
+    def of_kind(self, kind: str) -> list[bytes]:
+        """Return the values of all keys that begin with the word `kind`: no use of them."""
+        rows = self._database.read(
+            "SELECT value FROM receipts WHERE key > ? AND key < ? AND boot_id IN ('', ?)",
+            (f"{kind} ", f"{kind}!", self._boot),
+        )
+        return [bytes(value) for (value,) in rows]
+
     def put(self, key: str, value: bytes) -> None:
         """Keep `value`, in place of an earlier one."""
         row = (key, self._boot, int(time.time()), value)

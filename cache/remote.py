@@ -96,9 +96,12 @@ class RemoteCache(Protocol):
         """Return the sealed entries under `key` by those signers ("" among them: by anybody who can be
         listed)."""
 
-    def add(self, key: str, signer: str, entry: bytes, layer: Descriptor | None) -> bool:
+    def add(
+        self, key: str, signer: str, entry: bytes, layer: Descriptor | None, *, replace: bool = False
+    ) -> bool:
         """Add a sealed entry, whose layer (None: it has none) is there already, under `key` and `signer`.
-        False if there was one, which stays."""
+        False if there was one, which stays, unless it is to be replaced: the signer's own, which has expired
+        or was tampered with."""
 
     def has_blob(self, digest: Digest) -> bool:
         """Return whether a blob is there, whole."""

@@ -29,7 +29,8 @@ class Survey:
     `used` is in seconds since 1970, of a layer the newest of its own and those of all that stands on it.
     `needed` are the chains that named images and the caller need, with all below; `unusable` those of which a
     power cut may have left anything. `remnants` are paths that belong to no layer. `records` are the keys of
-    the records that speak of a chain, `dangling` those of a chain that is not there.
+    the records that speak of a chain, `dangling` those of a chain that is neither here
+    nor known to be had.
     """
 
     layers: dict[ChainID, Layer]
@@ -63,7 +64,8 @@ def survey(store: Store, keep: Iterable[ChainID] = (), *, cache_mounts: bool = F
     roots = [image.chain_id for image in images if image.named and image.chain_id is not None]
     roots += [ChainID(each.chain_id) for each in containers if each.chain_id]
     roots += chains(store.failed_steps.all())
-    needed = _with_below(layers, [*roots, *keep])
+    absent = store.absent.parents()
+    needed = _with_below(layers, absent, [*roots, *keep])
     records: dict[ChainID, list[str]] = {}
     used = _times(store, layers, images, records)
     wanted = needed_blobs(
@@ -81,7 +83,12 @@ def survey(store: Store, keep: Iterable[ChainID] = (), *, cache_mounts: bool = F
         tuple(blob for blob in store.blobs.all() if blob.digest not in wanted),
         tuple(_remnants(store.layers, layers)),
         records,
-        tuple(key for chain, keys in records.items() if chain and chain not in layers for key in keys),
+        tuple(
+            key
+            for chain, keys in records.items()
+            if chain and chain not in layers and not _is_known(layers, absent, chain)
+            for key in keys
+        ),
         tuple(_idle_mounts(store)) if cache_mounts else (),
         tuple(all_repositories(store.root)),
     )
@@ -109,14 +116,27 @@ def depths(layers: dict[ChainID, Layer]) -> dict[ChainID, int]:
     return found
 
 
-def _with_below(layers: dict[ChainID, Layer], chains: Iterable[ChainID]) -> frozenset[ChainID]:
-    found: set[ChainID] = set()
+def _with_below(
+    layers: dict[ChainID, Layer], absent: dict[ChainID, ChainID | None], chains: Iterable[ChainID]
+) -> frozenset[ChainID]:
+    """Return the layers that are here of `chains`, also where one above them is only known."""
+    seen: set[ChainID] = set()
     for chain_id in chains:
         current: ChainID | None = chain_id
-        while current is not None and current in layers and current not in found:
-            found.add(current)
-            current = layers[current].parent
-    return frozenset(found)
+        while current is not None and current not in seen and (current in layers or current in absent):
+            seen.add(current)
+            current = layers[current].parent if current in layers else absent[current]
+    return frozenset(seen & layers.keys())
+
+
+def _is_known(layers: dict[ChainID, Layer], absent: dict[ChainID, ChainID | None], chain_id: ChainID) -> bool:
+    """Return whether each layer of a chain is here, or known to be had."""
+    current: ChainID | None = chain_id
+    while current is not None and current not in layers:
+        if current not in absent:
+            return False
+        current = absent[current]
+    return True
 
 
 def _times(

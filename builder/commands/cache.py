@@ -53,7 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="stats (default), ls, why, verify, sign, rm, gc or keygen",
     )
     parser.add_argument(
-        "word", nargs="*", metavar="CACHE|KEY", help="caches and keys; of keygen, the name of the files"
+        "word", nargs="*", metavar="WORD", help="caches and keys; of keygen, the name of the files"
     )
     parser.add_argument("--json", action="store_true", help="ls, why, verify, rm, gc: print JSON")
     parser.add_argument(

@@ -79,12 +79,15 @@ class DirectoryCache:
             read = (self._files.read(f"{directory}/{each}", ENTRY_LIMIT) for each in names if each)
             return [each for each in read if each is not None]
 
-    def add(self, key: str, signer: str, entry: bytes, layer: Descriptor | None) -> bool:
+    def add(
+        self, key: str, signer: str, entry: bytes, layer: Descriptor | None, *, replace: bool = False
+    ) -> bool:
         """See RemoteCache."""
+        name = f"{_entry_directory(key)}/{_checked(signer, _SIGNER)}"
         with reaching(self.name):
-            return self._files.add(
-                f"{_entry_directory(key)}/{_checked(signer, _SIGNER)}", lambda fd: _write_all(fd, entry)
-            )
+            if replace:
+                self._files.remove(name)
+            return self._files.add(name, lambda fd: _write_all(fd, entry))
 
     def has_blob(self, digest: Digest) -> bool:
         """See RemoteCache."""

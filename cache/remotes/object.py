@@ -85,9 +85,14 @@ class ObjectCache:
             names = [each.path for each in self._objects.listed(f"entries/{key}")]
         return [each for each in self._objects.read_all(names, ENTRY_LIMIT) if each is not None]
 
-    def add(self, key: str, signer: str, entry: bytes, layer: Descriptor | None) -> bool:
+    def add(
+        self, key: str, signer: str, entry: bytes, layer: Descriptor | None, *, replace: bool = False
+    ) -> bool:
         """See RemoteCache."""
-        return self._objects.create(f"entries/{key}/{signer}", entry)
+        name = f"entries/{key}/{signer}"
+        if replace:
+            self._objects.delete([name])
+        return self._objects.create(name, entry)
 
     def has_blob(self, digest: Digest) -> bool:
         """See RemoteCache."""

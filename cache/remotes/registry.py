@@ -114,13 +114,15 @@ class RegistryCache:
             found = (self._manifest(tag) for tag in tags)
             return [sealed for each in found if each and (sealed := _sealed(each[1])) is not None]
 
-    def add(self, key: str, signer: str, entry: bytes, layer: Descriptor | None) -> bool:
+    def add(
+        self, key: str, signer: str, entry: bytes, layer: Descriptor | None, *, replace: bool = False
+    ) -> bool:
         """See RemoteCache."""
         if len(entry) > ENTRY_LIMIT // 2:
             raise RemoteError(f"{self.name}: an entry of {len(entry)} bytes is too long for a manifest")
         with self._reaching():
             tag = _tag(key, signer)
-            if self._manifest(tag) is not None:
+            if not replace and self._manifest(tag) is not None:
                 return False
             layers = () if layer is None else (layer,)
             self._put(tag, ARTIFACT_ENTRY, layers, entry.decode("ascii"))

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.config import Config, ConfigError, Registry, load, search_path
+from builder.config import Cache, Config, ConfigError, Registry, load, search_path
 from builder.config_keys import KEYS, check
 from builder.excerpts import exit_code, render_error
 from grammar.source import Source
@@ -48,6 +48,14 @@ COUNT = 3
 [build-contexts]
 assets = "../assets"
 base = "docker-image://debian"
+
+[cache]
+from = ["type=dir,path=shared,trust=ci"]
+to = ["type=dir,path=shared,key=ci.key"]
+required = true
+
+[cache.trust]
+ci = "ci.pub"
 
 [registries."docker.io"]
 mirrors = ["mirror.example", "other.example:5000/hub"]
@@ -105,6 +113,12 @@ def test_every_key_reaches_the_configuration(tmp_path: Path) -> None:
         compression_level=7,
         build_args={"VERSION": "1.2", "COUNT": "3"},
         build_contexts={"assets": str(tmp_path.parent / "assets"), "base": "docker-image://debian"},
+        cache=Cache(
+            from_=(("type=dir,path=shared,trust=ci", str(tmp_path)),),
+            to=(("type=dir,path=shared,key=ci.key", str(tmp_path)),),
+            required=True,
+            trust={"ci": (str(tmp_path / "ci.pub"),)},
+        ),
         registries={
             "docker.io": Registry(mirrors=("mirror.example", "other.example:5000/hub")),
             "registry.example:5000": Registry(insecure=True, ca=str(tmp_path / "certs" / "ca.pem")),
@@ -224,7 +238,7 @@ def test_a_key_in_the_wrong_table_is_told_its_right_name(tmp_path: Path) -> None
 def test_an_unknown_table_is_told_what_there_is(tmp_path: Path) -> None:
     text = told("[zzz]\nx = 1\n", tmp_path)
     assert "unknown key `zzz`" in text
-    assert "known here: add-hosts, build-args, build-contexts, compression" in text
+    assert "known here: add-hosts, build-args, build-contexts, cache, compression" in text
 
 
 @pytest.mark.parametrize(

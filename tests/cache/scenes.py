@@ -14,6 +14,9 @@ from cache.records import Record
 from cache.store import Store
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cache.absent import AbsentLayer
     from cache.layers import Layer
     from cache.oci.digest import Digest
 
@@ -46,7 +49,7 @@ def add_chain(store: Store, *contents: bytes, parent: ChainID | None = None) -> 
 
 
 def add_record(
-    store: Store, key: str, layer: Layer, *, line: str = "RUN make", created: int = 1000
+    store: Store, key: str, layer: Layer | AbsentLayer, *, line: str = "RUN make", created: int = 1000
 ) -> Record:
     """Put a record of `layer`."""
     record = Record(
@@ -65,7 +68,7 @@ def add_record(
     return record
 
 
-def add_image(store: Store, layers: list[Layer], *names: str, author: str = "") -> Digest:
+def add_image(store: Store, layers: Sequence[Layer | AbsentLayer], *names: str, author: str = "") -> Digest:
     """Put an image of `layers` under `names`."""
     config = ImageConfig.from_json(
         b'{"architecture":"amd64","os":"linux","author":"%s","rootfs":{"type":"layers","diff_ids":[%s]}}'

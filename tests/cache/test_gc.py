@@ -8,16 +8,19 @@ import random
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from cache.absent import AbsentLayer, Origin
 from cache.blobs import LayerBlob
 from cache.compression import Compression
 from cache.containers import Container
 from cache.gc import Item, Policy, Report, prune
 from cache.layers import Layer
-from cache.oci.digest import ChainID, Digest
+from cache.oci.digest import ChainID, DiffID, Digest
+from cache.oci.spec import Descriptor
 from cache.store import Store
 from tests.cache.scenes import (
     OTHER_BOOT,
@@ -104,6 +107,34 @@ def test_an_image_without_a_name_goes_with_its_layers(store: Store) -> None:
     report = sweep(store)
     assert gone(report, "image") == [image]
     assert remaining(store) == set() and Store.open(store.root).images.all() == ()
+
+
+def known_above(layer: Layer) -> AbsentLayer:
+    """A layer on `layer` that is somewhere else."""
+    blob = Descriptor("application/vnd.oci.image.layer.v1.tar", Digest.of(b"there"), 5)
+    origin = Origin("cache", "type=dir,path=/nowhere", blob)
+    return AbsentLayer(layer.chain_id, DiffID(Digest.of(b"there")), 5, (origin,))
+
+
+def test_a_layer_below_one_that_is_not_here_yet_is_needed_like_any_other(store: Store) -> None:
+    layers = add_chain(store, b"one", b"two")
+    top = known_above(layers[1])
+    store.absent.note(top)
+    add_image(store, [*layers, top], "app")
+    sweep(store)
+    assert remaining(store) == chain_ids(*layers)
+
+
+def test_what_is_known_of_a_step_whose_layer_is_elsewhere_stays_with_what_is_below(store: Store) -> None:
+    (layer,) = add_chain(store, b"one")
+    top = known_above(layer)
+    add_image(store, [layer], "app")
+    add_record(store, "elsewhere", top)
+    add_record(store, "nowhere", replace(top, parent=top.chain_id))
+    store.absent.note(top)
+    assert gone(sweep(store), "record") == ["nowhere"]
+    with Store.open(store.root) as other:
+        assert other.records.get("elsewhere") is not None
 
 
 def test_a_dry_run_says_the_same_and_does_nothing(store: Store) -> None:

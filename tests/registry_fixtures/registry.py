@@ -79,11 +79,10 @@ class Registry:
         path = os.path.join(directory, "config.json")
         with open(path, "w") as file:  # every JSON document is YAML
             json.dump(_config(directory, self.port, login, tls, token, clients), file)
-        with open(self.log, "wb") as log:
-            self._process = subprocess.Popen(
-                [binary, "serve", path], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory
-            )
-        self._await(clients)
+        open(self.log, "wb").close()
+        self._command = [binary, "serve", path]
+        self._clients = clients
+        self.start()
 
     @property
     def address(self) -> str:
@@ -95,7 +94,17 @@ class Registry:
     def __exit__(self, *_: object) -> None:
         self.stop()
 
+    def start(self) -> None:
+        """Start it (again)."""
+        with open(self.log, "ab") as log:
+            self._process = subprocess.Popen(
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                cwd=os.path.dirname(self.log),
+            )  # fmt: skip
+        self._await(self._clients)
+
     def stop(self) -> None:
+        """Kill it with SIGKILL. What it has stored stays."""
         self._process.kill()
         self._process.wait()
 
