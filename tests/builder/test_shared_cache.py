@@ -204,3 +204,27 @@ def test_two_machines_that_need_a_step_at_once_run_it_once(
     assert [process.returncode for process in both] == [0, 0], told
     assert told[0][0] == told[1][0]
     assert sum("another machine is running it" in err for _, err in told) == 1
+
+
+def test_an_entry_that_was_tampered_with_is_put_right_by_its_signer(
+    machine: Callable[[str], Pybuild], work: Path
+) -> None:
+    """And hides nothing meanwhile: what is not believed is a miss."""
+    build(machine("a"), "--cache-to", TO)
+    cache = work.parent / "cache"
+    for path in [*cache.glob("entries/*/*/*"), *cache.glob("lines/*/*/*")]:
+        path.chmod(0o644)
+        path.write_bytes(path.read_bytes().replace(b'"payload":"eyJ', b'"payload":"eyI'))
+    assert "from cache" not in build(machine("b"), "--cache-from", FROM).err
+    build(machine("c"), "--cache-to", TO)
+    assert build(machine("d"), "--cache-from", FROM).err.count("from cache") == 6
+
+
+def test_an_entry_that_has_expired_is_told_anew(machine: Callable[[str], Pybuild]) -> None:
+    build(machine("a"), "--cache-to", TO + ",ttl=1s")
+    time.sleep(2.1)
+    late = build(machine("b"), "--cache-from", FROM)
+    assert "from cache" not in late.err
+    assert "it has expired" in late.err
+    build(machine("c"), "--cache-to", TO)
+    assert build(machine("d"), "--cache-from", FROM).err.count("from cache") == 6

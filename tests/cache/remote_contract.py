@@ -39,6 +39,17 @@ class Contract:
         assert not remote().add(key, UNSIGNED, second, blob)
         assert remote().entry(key, (UNSIGNED,)) == [first]
 
+    def test_an_entry_is_replaced_where_its_signer_says_so(self, remote: Callable[[], RemoteCache]) -> None:
+        """One that has expired would stay for ever else."""
+        cache, key = remote(), key_of("step")
+        first, second = sealed(step(layer=None)), sealed(step(layer=None, created=7))
+        assert cache.add(key, ONE, first, None)
+        assert cache.add(key, TWO, first, None)
+        assert cache.add(key, ONE, second, None, replace=True)
+        assert remote().entry(key, (ONE,)) == [second]
+        assert remote().entry(key, (TWO,)) == [first]
+        assert cache.add(key_of("other"), ONE, first, None, replace=True)
+
     def test_each_signer_has_an_entry_of_its_own(self, remote: Callable[[], RemoteCache]) -> None:
         """Who may write cannot keep others from having their word believed."""
         cache, key = remote(), key_of("step")
