@@ -72,15 +72,24 @@ class CountingProxy:
             self._action = (number, action)
             self.struck.clear()
 
+    def resume(self) -> None:
+        """Take connections again after a strike, and go on counting; there is no second one."""
+        with self._lock:
+            self._action = None
+            down, self._down = self._down, False
+        if down:
+            self._listen()
+
     def reopen(self) -> None:
         """Take connections again; count from the beginning."""
         with self._lock:
             self.exchanges = []
             self.events = 0
-            self._action = None
-            down, self._down = self._down, False
-        if down:
-            self._listen()
+        self.resume()
+
+    @property
+    def down(self) -> bool:
+        return self._down
 
     @property
     def requests(self) -> int:
