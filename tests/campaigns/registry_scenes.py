@@ -144,7 +144,8 @@ class Place:
         found = set()
         for name in os.listdir(links) if os.path.exists(links) else []:
             data = os.path.join(self.storage, "docker/registry/v2/blobs/sha256", name[:2], name, "data")
-            if os.path.exists(data) and os.path.getsize(os.path.join(links, name, "link")):
+            link = os.path.join(links, name, "link")
+            if os.path.exists(data) and os.path.exists(link) and os.path.getsize(link):
                 with open(data, "rb") as file:
                     if hashlib.file_digest(file, "sha256").hexdigest() == name:
                         found.add(f"sha256:{name}")
