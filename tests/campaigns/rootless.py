@@ -33,24 +33,11 @@ def builders(directory: str) -> dict[str, Pybuild]:
     found["root"] = Pybuild(os.path.join(directory, "store"), os.path.join(directory, "root"))
     for name, each in found.items():
         shutil.copytree(os.path.join(ROOT, "recipes"), each.cwd, dirs_exist_ok=True)
-        if name == "single":
-            _leave_suites_out(each.cwd)
         if isinstance(each, User):
             subprocess.run(["chown", "-R", f"{each.uid}:{each.uid}", each.cwd], check=True)
             if each.processes():
                 sys.exit(f"somebody has the ids that {name} is to have")
     return found
-
-
-def _leave_suites_out(directory: str) -> None:
-    """They want a USER to be refused what is root's, which with one id nothing is (docs/rootless.md)."""
-    for name in os.listdir(directory):
-        if name.endswith(".rec"):
-            path = os.path.join(directory, name)
-            with open(path, encoding="utf-8") as file:
-                lines = [line for line in file if not line.startswith("TEST --testinfra")]
-            with open(path, "w", encoding="utf-8") as file:
-                file.writelines(lines)
 
 
 def compare(directory: str, recipes: list[str]) -> list[str]:
