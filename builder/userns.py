@@ -239,7 +239,10 @@ def _write_maps(mapping: Mapping, target: int) -> int:
         for program, lines in (("newuidmap", mapping.uids), ("newgidmap", mapping.gids)):
             words = [str(number) for line in lines for number in line]
             quiet = subprocess.DEVNULL if program == "newuidmap" else None
-            code = subprocess.run([program, str(target), *words], check=False, stderr=quiet).returncode
+            try:
+                code = subprocess.run([program, str(target), *words], check=False, stderr=quiet).returncode
+            except OSError:  # its file capabilities are none that this process may ever have (execve(2))
+                code = 1
             if code:
                 break
         if not code or program != "newuidmap":

@@ -11,7 +11,8 @@ def test_it_runs_as_a_user_with_subordinate_ids(host):
         ranges = [tuple(map(int, line.split(":")[1:])) for line in lines]
         ids = {number for first, count in ranges for number in range(first, first + count)}
         assert ids == set(range(1, 65536)) - {1000}
-        assert host.file(f"/usr/bin/new{kind}map").mode & 0o4000
+        assert not host.file(f"/usr/bin/new{kind}map").mode & 0o4000
+        assert host.check_output(f"getcap /usr/bin/new{kind}map").endswith(f" cap_set{kind}=ep")
 
 
 def test_the_store_and_the_working_directory_are_the_users(host):
