@@ -66,7 +66,7 @@ class Download:
                     raise TransportFailure("cut", "it sends less than the whole blob")
             except TransportFailure as failure:
                 failures = 1 if self._done - start >= _PROGRESS else failures + 1
-                retriable = failure.transient or (failure.kind == "connect" and self._done > 0)
+                retriable = failure.transient and failure.kind != "gone"  # the session has waited for it
                 pause = self._session.policy.delay(failures) if retriable else None
                 if pause is None:
                     raise

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-FailureKind = Literal["name", "connect", "tls", "timeout", "cut", "other"]
+FailureKind = Literal["name", "connect", "gone", "tls", "timeout", "cut", "other"]
 
 
 class TransportFailure(Exception):
     """No complete HTTP answer came. Never seen by users: `session` and `client` turn it into a RegistryError.
 
-    `kind` says where it broke: name (it does not resolve), connect (nobody listens, no route), tls (the
-    handshake), timeout, cut (the connection ended in the middle), other.
+    `kind` says where it broke: name (it does not resolve), connect (nobody listens, no route), gone (nobody
+    listens where somebody answered before), tls (the handshake), timeout, cut (the connection ended in the
+    middle), other.
     """
 
     def __init__(self, kind: FailureKind, reason: str) -> None:
@@ -23,7 +24,7 @@ class TransportFailure(Exception):
     @property
     def transient(self) -> bool:
         """Whether the same request may well succeed a moment later."""
-        return self.kind in ("timeout", "cut")
+        return self.kind in ("timeout", "cut", "gone")
 
 
 _KINDS: tuple[tuple[str, FailureKind], ...] = (
@@ -81,6 +82,7 @@ def _tls_reason(error: BaseException) -> str:
 _REASONS: dict[FailureKind, Callable[[BaseException], str]] = {
     "name": lambda error: f"its name does not resolve: {_inner(error)}",
     "connect": lambda error: f"no connection: {_inner(error)}",
+    "gone": lambda error: f"no connection: {_inner(error)}",
     "tls": _tls_reason,
     "timeout": lambda error: "it does not answer in time",
     "cut": lambda error: "the connection broke off",

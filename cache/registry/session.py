@@ -32,6 +32,7 @@ class Session:
         self._transport = transport
         self._authorizer = Authorizer(credentials, self._retried)
         self._schemes: dict[str, str] = {}
+        self._met: set[tuple[str, str]] = set()
         self._stopped = threading.Event()
         self._open: set[Response] = set()
         self._lock = threading.Lock()
@@ -86,16 +87,16 @@ class Session:
         tls = endpoint.tls if own else _tls_of(endpoint, here.hostname or "")
         request = Request(method, url, dict(headers or {}), body, tls, read)
         if not own:
-            return self._transport.send(request)
+            return self._exchange(request)
         header = self._authorizer.header(endpoint, scope, here.scheme)
-        response = self._transport.send(_with(request, header))
+        response = self._exchange(_with(request, header))
         if response.status != 401:
             return response
         answer = self._authorizer.answer(endpoint, scope, here.scheme, response, header)
         if answer is None:
             return response
         response.close()
-        return self._transport.send(_with(request, answer))
+        return self._exchange(_with(request, answer))
 
     def locate(self, endpoint: Endpoint, location: str, base: str) -> str:
         """Return the URL that `location`, in an answer to a request for `base` (below /v2/), means.
@@ -171,7 +172,7 @@ class Session:
             attempt += 1
             pause: float | None
             try:
-                response = self._transport.send(request)
+                response = self._exchange(request)
             except TransportFailure as failure:
                 pause = self.policy.delay(attempt) if failure.transient else None
                 if pause is None:
@@ -185,6 +186,21 @@ class Session:
                     return response
                 response.close()
             self.wait(pause)
+
+    def _exchange(self, request: Request) -> Response:
+        """Send `request`, once. A server that has answered before and refuses connections now is being
+        started again, more likely than not: that passes.
+        """
+        parts = urlsplit(request.url)
+        server = (parts.scheme, parts.netloc)
+        try:
+            response = self._transport.send(request)
+        except TransportFailure as failure:
+            if failure.kind == "connect" and server in self._met:
+                raise TransportFailure("gone", failure.reason) from failure
+            raise
+        self._met.add(server)
+        return response
 
 
 def _tls_of(endpoint: Endpoint, host: str) -> Tls:

@@ -51,7 +51,9 @@ class RepositoryWriter:
         ):
             if response.status == 200:
                 return True
-            if response.status == 404:
+            if response.status == 404 or response.status >= 500:
+                # Docker's registry, killed while it stored one, fails whenever it is asked for it; what is
+                # sent anew makes it good.
                 return False
             raise refusal(self._endpoint, response)
 
@@ -82,6 +84,20 @@ class RepositoryWriter:
         """Store a manifest or an index under a tag, or its digest; return whether the registry took note of
         its subject. Raises RegistryError, DigestMismatch.
         """
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return self._put_manifest(name, media_type, data)
+            except RegistryError as error:
+                # Docker's registry takes a blob that somebody else is sending too, at this instant, for
+                # damaged.
+                pause = self._session.policy.delay(attempt) if "DIGEST_INVALID" in error.message else None
+                if pause is None:
+                    raise
+            self._session.wait(pause)
+
+    def _put_manifest(self, name: str, media_type: str, data: bytes) -> bool:
         path = f"{self._repository}/manifests/{name}"
         headers = {"Content-Type": media_type, "Content-Length": str(len(data))}
         with (

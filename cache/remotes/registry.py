@@ -19,6 +19,7 @@ from __future__ import annotations
 import base64
 import random
 import re
+import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -83,6 +84,7 @@ class RegistryCache:
         self._reference = Reference.parse(place)
         self._writer: RepositoryWriter | None = None
         self._has_empty = False
+        self._sending: dict[Digest, threading.Lock] = {}
         self._in_order = True
 
     def line(self, line: str) -> list[bytes]:
@@ -135,7 +137,7 @@ class RegistryCache:
 
     def put_blob(self, blob: Descriptor, opener: Callable[[], BinaryIO]) -> bool:
         """See RemoteCache."""
-        with self._reaching():
+        with self._reaching(), self._alone(blob.digest):
             if self._writing().has(blob.digest):
                 return False
             return self._writing().put_blob(blob, lambda: checked(blob, opener))
@@ -206,6 +208,12 @@ class RegistryCache:
             self._writer = self._client.writer(self._reference)
         return self._writer
 
+    def _alone(self, digest: Digest) -> threading.Lock:
+        """Return what keeps other threads from sending a blob that this one sends: two would send it twice,
+        and Docker's registry refuses what names a blob that is being stored again.
+        """
+        return self._sending.setdefault(digest, threading.Lock())
+
     def _manifest(self, name: str) -> tuple[Digest, Manifest] | None:
         """Return what a tag holds, None if there is none, or if it is nothing of ours."""
         from cache.errors import RegistryError
@@ -242,8 +250,8 @@ class RegistryCache:
 
     def _put(self, tag: str, kind: str, layers: tuple[Descriptor, ...], text: str | None) -> None:
         empty = Descriptor(MEDIA_TYPE_EMPTY, Digest.of(_EMPTY), len(_EMPTY))
-        if not self._has_empty:
-            if not self._writing().has(empty.digest):
+        with self._alone(empty.digest):
+            if not self._has_empty and not self._writing().has(empty.digest):
                 self._writing().put_blob(empty, lambda: iter((_EMPTY,)))
             self._has_empty = True
         manifest = Manifest(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
 import tracemalloc
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from cache.errors import DigestMismatch, RegistryError
 from cache.oci.digest import Digest
 from cache.oci.reference import Reference
-from cache.oci.spec import Descriptor
+from cache.oci.spec import MEDIA_TYPE_MANIFEST, Descriptor, Manifest
 from cache.registry.client import RegistryClient
 from cache.registry.credentials import Anonymous, Credential, Credentials
 from cache.registry.endpoints import Endpoint, Registries
@@ -22,6 +24,7 @@ from cache.registry.retry import RetryPolicy
 from cache.registry.session import Session
 from cache.registry.transport import Tls, UrllibTransport
 from cache.registry.writer import RepositoryWriter
+from tests.registry_fixtures.counting import CountingProxy
 from tests.registry_fixtures.faulty import Fault, FaultyProxy
 from tests.registry_fixtures.registry import PASSWORD, USER, Registry
 
@@ -154,3 +157,62 @@ def test_the_registry_itself_is_written_to_and_no_mirror(registry: Registry) -> 
         writer = client.writer(Reference.parse(f"{registry.address}/a:x"))
         assert writer.put_blob(_blob(b"x"), lambda: iter([b"x"]))
         assert not mirror.seen
+
+
+def test_a_registry_that_is_started_again_meanwhile_is_waited_for(registry: Registry) -> None:
+    """Whether it is away when a blob is begun, or was killed in the middle of one."""
+    patient = RetryPolicy(attempts=5, first=0.2)
+    client = RegistryClient(UrllibTransport(environ={}), credentials=Anonymous(), policy=patient)
+    data = os.urandom(300_000)
+    with CountingProxy(registry.port) as proxy:
+        writer = client.writer(Reference.parse(f"{proxy.address}/a:x"))
+        assert not writer.has(_blob(data).digest)
+        for point in (1, 5):
+            proxy.strike_at(point, registry.stop)
+            returning = threading.Thread(target=_start_again, args=(registry, proxy))
+            returning.start()
+            assert writer.put_blob(_blob(data), lambda: iter([data]))
+            returning.join()
+            assert writer.has(_blob(data).digest)
+
+
+def _start_again(registry: Registry, proxy: CountingProxy) -> None:
+    proxy.struck.wait()
+    registry.start()
+    proxy.resume()
+
+
+def test_one_that_never_answered_is_not_waited_for() -> None:
+    client = RegistryClient(
+        UrllibTransport(environ={}), credentials=Anonymous(), policy=RetryPolicy(first=1000, longest=1000)
+    )
+    with pytest.raises(RegistryError, match="no connection"):
+        client.writer(Reference.parse("localhost:9/a:x")).has(_blob(b"").digest)
+
+
+def test_what_a_registry_took_in_part_is_made_good(registry: Registry) -> None:
+    """Docker's registry writes a blob's link last; killed in between, it fails whenever that blob is
+    asked for.
+    """
+    writer, data = _writer(registry.address), b"{}"
+    assert writer.put_blob(_blob(data), lambda: iter([data]))
+    (link,) = Path(registry.log).parent.rglob(f"_layers/sha256/{_blob(data).digest[7:]}/link")
+    link.write_bytes(b"")
+    assert not writer.has(_blob(data).digest)
+    assert writer.put_blob(_blob(data), lambda: iter([data]))
+    assert writer.has(_blob(data).digest)
+
+
+def test_a_manifest_is_sent_again_while_somebody_else_sends_what_it_names(registry: Registry) -> None:
+    writer, empty = _writer(registry.address), _blob(b"{}")
+    writer.put_blob(empty, lambda: iter([b"{}"]))
+    refused = Fault("status", "PUT /v2/a/manifests/", status=400, body=_DIGEST_INVALID)
+    data = Manifest(empty, ()).to_json()
+    with FaultyProxy(registry.port, refused) as proxy:
+        _writer(proxy.address).put_manifest("x", MEDIA_TYPE_MANIFEST, data)
+        refused.times = 99
+        with pytest.raises(RegistryError, match="DIGEST_INVALID"):
+            _writer(proxy.address).put_manifest("x", MEDIA_TYPE_MANIFEST, data)
+
+
+_DIGEST_INVALID = b'{"errors": [{"code": "DIGEST_INVALID", "message": "provided digest did not match"}]}'

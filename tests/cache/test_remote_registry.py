@@ -134,6 +134,32 @@ def test_collect_takes_the_old_and_their_blobs(remote: Callable[[], RegistryCach
     assert remote().line(key_of("line")) == []
 
 
+def test_threads_that_send_the_same_send_it_once(
+    remote: Callable[[], RegistryCache], registry: Registry
+) -> None:
+    """Docker's registry refuses a manifest that names what somebody sends again at this instant."""
+    name = remote().name.partition("/")[2]
+    with FaultyProxy(registry.port) as proxy:
+        cache = connect(proxy.address, name)
+        failed: list[RemoteError] = []
+
+        def tell(number: int) -> None:
+            try:
+                put(cache, str(number), b"layer" if number % 2 else b"another layer")
+            except RemoteError as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=tell, args=(number,)) for number in range(16)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        cache.close()
+        assert not failed
+        begun = [each.path for each in proxy.seen if each.method == "POST"]
+        assert len(begun) == 3, "two layers, and the empty blob"
+
+
 def test_a_registry_that_is_not_there_is_said_soon() -> None:
     cache = connect("localhost:9", "cache")
     with pytest.raises(RemoteError, match="localhost:9"):

@@ -96,8 +96,8 @@ def _bring_back(place: Place) -> None:
 
 
 def points(total: int, count: int) -> list[int]:
-    """Return `count` numbers from 1 to `total`, spread evenly."""
-    return [1 + total * (2 * number + 1) // (2 * count) for number in range(count)]
+    """Return `count` numbers from 1 to `total`, spread evenly, the first and the last among them."""
+    return [1 + (total - 1) * number // max(1, count - 1) for number in range(count)]
 
 
 def campaign(directory: str, kills: int, names: list[str]) -> dict[str, Tally]:

@@ -234,11 +234,14 @@ class Pull:
         return place.machine.try_("pull", place.name)
 
     def judge(self, place: Place, done: Done, struck: bool) -> list[str]:
-        return _ended(done, 3, struck)
+        faults = _ended(done, 3, struck)
+        if self.is_new(place):
+            return faults + self.confirm(place, done)
+        return faults + ["it succeeded, and there is no image"] * (done.code == 0)
 
     def is_new(self, place: Place) -> bool:
         assert place.machine is not None
-        return place.machine.try_("image", "exists", place.name).code == 0
+        return place.machine.try_("inspect", place.name).code == 0
 
     def whole(self, place: Place) -> set[str]:
         assert place.machine is not None
@@ -296,7 +299,7 @@ class Tell:
         return faults + _entries(place)
 
     def is_new(self, place: Place) -> bool:
-        return len(_tags(place)) == 7
+        return len(_tags(place)) == 7  # six steps, and their line of descent
 
     def whole(self, place: Place) -> set[str]:
         return place.blobs("cache")
@@ -400,16 +403,18 @@ def _tagged(place: Place) -> str:
     return found
 
 
-def _tags(place: Place) -> list[str]:
+def _tags(place: Place) -> dict[str, bytes]:
+    """Return what there is under the tags of the cache: docker-registry lists those, too, that it was killed
+    over before there was anything."""
     found = json.loads(place.get("cache/tags/list") or b"{}")
-    return found.get("tags") or []
+    under = {tag: place.get(f"cache/manifests/{tag}") for tag in found.get("tags") or []}
+    return {tag: data for tag, data in under.items() if data}
 
 
 def _entries(place: Place) -> list[str]:
     """Return what is wrong with the entries of a cache: each names a layer that is there, whole."""
     faults = []
-    for tag in _tags(place):
-        data = place.get(f"cache/manifests/{tag}")
+    for tag, data in _tags(place).items():
         try:
             manifest: dict[str, Any] = json.loads(data)
         except ValueError:
