@@ -43,7 +43,7 @@ endef
 
 .PHONY: help
 help: ## list what there is
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 18
+	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 .PHONY: java
 java: $(VENV)/.java-packages $(VENV)/.installed ## build recipes/java.rec from Debian's packages, run it, ask it something
@@ -75,6 +75,14 @@ bench: $(VENV)/.bench-packages $(VENV)/.installed ## compare with other builders
 .PHONY: kills
 kills: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed ## kill builds at KILLS=200 random instants, and build again after each
 	$(SUDO) $(BIN)/python tests/campaigns/kills.py $(KILLS) $(ARGS)
+
+.PHONY: outages
+outages: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed ## kill a registry at 50 points of a push, a pull, a fetch and a shared cache (ARGS="10 --scene push")
+	$(SUDO) $(BIN)/python tests/campaigns/registry_kills.py $(ARGS)
+
+.PHONY: sharedcache
+sharedcache: $(VENV)/.test-packages $(VENV)/.installed ## count the requests and bytes of a shared cache, pybuild's and buildah's, for docs/shared-cache.md
+	$(SUDO) $(BIN)/python bench/sharedcache.py $(ARGS)
 
 .PHONY: escapes
 escapes: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed ## the escape suite with its bombs of gigabytes and layers of millions of entries

@@ -1,4 +1,4 @@
-"""The campaigns, in short: `make kills` runs the long one."""
+"""The campaigns, in short: `make kills` and `make outages` run the long ones."""
 
 from __future__ import annotations
 
@@ -35,6 +35,11 @@ def test_a_build_that_was_killed_is_made_good_by_the_next_one() -> None:
 )
 def test_so_is_one_without_root(ids: str, snapshotter: str) -> None:
     assert "4 kills, " in campaign("kills.py", "4", "--ids", ids, "--snapshotter", snapshotter)
+
+
+@pytest.mark.peer("busybox", "docker-registry", "skopeo")
+def test_what_a_killed_registry_interrupts_is_whole_or_not_there_and_goes_on() -> None:
+    assert "10 kills, 0 faults" in campaign("registry_kills.py", "2")
 
 
 def test_a_build_leaves_the_host_as_it_was() -> None:
