@@ -25,9 +25,11 @@ def build(request: ExecRequest, sources: Sequence[int | None]) -> None:
     The mount namespace must be private and this process's own. Device nodes can be made and opened in what is
     mounted.
     """
+    # Before that: where it is the container's own, what acts for a single id has to write through it.
+    proc = mounts.proc(_STRICT | linux.MOUNT_ATTR_NOEXEC)
     linux.mount_setattr(linux.AT_FDCWD, "/", linux.AT_RECURSIVE, linux.MOUNT_ATTR_RDONLY)
     root = os.open("/", os.O_PATH | os.O_CLOEXEC)
-    _attach(root, "/proc", mounts.filesystem("proc", (), _STRICT | linux.MOUNT_ATTR_NOEXEC))
+    _attach(root, "/proc", proc)
     _attach(root, "/tmp", mounts.tmpfs(None, 0o1777, _STRICT))
     _attach(root, "/dev/shm", mounts.tmpfs(request.shm_size, 0o1777, _STRICT))
     for mount, source in zip(request.mounts, sources, strict=True):

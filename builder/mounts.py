@@ -62,6 +62,21 @@ def tmpfs(size: int | None, mode: int, attributes: int = 0, *, uid: int = 0, gid
     return filesystem("tmpfs", options, attributes)
 
 
+def proc(attributes: int) -> int:
+    """Return a proc of this pid namespace; in a container that masks its own, that one. A user namespace may
+    have none that shows more than what it has already (mount_namespaces(7)).
+
+    It shows the container's processes, too, without a way to them: they have other capabilities, or another
+    namespace.
+    """
+    try:
+        return filesystem("proc", (), attributes)
+    except PermissionError:
+        if not idmap.confined():
+            raise
+    return clone(linux.AT_FDCWD, "/proc", recursive=True)
+
+
 def overlay(lower: Sequence[str], upper: str | None, work: str | None, attributes: int = 0) -> int:
     """Return an overlay of `lower`, absolute paths, top first. Raises HostError where the kernel refuses it.
 

@@ -234,7 +234,7 @@ def _attach(root: int, attributes: int = 0) -> int:
 
 
 def _mount_proc(root: int, privileged: bool) -> None:
-    mounts.attach(_proc(), mountpoints.open_point(root, "/proc", True))
+    mounts.attach(mounts.proc(_STRICT), mountpoints.open_point(root, "/proc", True))
     if privileged:
         return
     for path in UNWRITABLE:
@@ -245,21 +245,6 @@ def _mount_proc(root: int, privileged: bool) -> None:
         fd = mounts.clone(point, recursive=True)
         mounts.restrict(fd, _READ_ONLY, recursive=True)
         mounts.attach(fd, point)
-
-
-def _proc() -> int:
-    """Return a proc of this pid namespace; in a container that masks its own, that one. A user namespace may
-    have none that shows more than what it has already (mount_namespaces(7)).
-
-    It shows the container's processes, too, without a way to them: they have other capabilities, or another
-    namespace.
-    """
-    try:
-        return mounts.filesystem("proc", (), _STRICT)
-    except PermissionError:
-        if not idmap.confined():
-            raise
-    return mounts.clone(linux.AT_FDCWD, "/proc", recursive=True)
 
 
 def _host_sys() -> int | None:
