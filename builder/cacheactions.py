@@ -160,7 +160,7 @@ def remove(args: argparse.Namespace, caches: list[str], keys: list[str]) -> int:
 
 def collect(args: argparse.Namespace, caches: list[str], keys: list[str]) -> int:
     """Remove from caches what is old or unused, and blobs that no entry speaks of; return the exit code."""
-    from builder.commands.prune import parsed
+    from builder.prunepolicies import parsed
 
     if keys:
         raise UsageError("gc takes no keys", hint="`rm KEY` does", code="usage/arguments")

@@ -67,6 +67,17 @@ _NO_CACHE = Cache()
 
 
 @dataclass(frozen=True, slots=True)
+class Prune:
+    """What is taken out of the store: the policies as `--policy` has them, and whether builds see to it."""
+
+    policy: tuple[str, ...] = ()
+    auto: bool = False
+
+
+_NO_PRUNE = Prune()
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """What pybuild.toml says; None where it says nothing.
 
@@ -99,6 +110,7 @@ class Config:
     build_contexts: Mapping[str, str] = field(default_factory=lambda: _NOTHING)
     registries: Mapping[str, Registry] = field(default_factory=lambda: _NOTHING)
     cache: Cache = _NO_CACHE
+    prune: Prune = _NO_PRUNE
     files: tuple[str, ...] = ()
 
 
@@ -119,7 +131,7 @@ def load(
     for path in paths:
         text = _read(path, required=explicit is not None)
         if text is not None:
-            from builder.config_keys import check
+            from builder.config_check import check
             from grammar.source import Source
 
             for key, value in check(Source(path, text)).items():
@@ -155,6 +167,7 @@ def _config(values: Mapping[tuple[str, ...], Any], files: tuple[str, ...]) -> Co
     plain: dict[str, Any] = {}
     cache: dict[str, Any] = {}
     trust: dict[str, tuple[str, ...]] = {}
+    prune: dict[str, Any] = {}
     for path, value in values.items():
         if path[0] == "registries":
             registries.setdefault(path[1], {})[path[2]] = value
@@ -162,6 +175,8 @@ def _config(values: Mapping[tuple[str, ...], Any], files: tuple[str, ...]) -> Co
             trust[path[2]] = value
         elif path[0] == "cache":
             cache["from_" if path[1] == "from" else path[1]] = value
+        elif path[0] == "prune":
+            prune[path[1]] = value
         elif path[0] not in ("build-args", "build-contexts"):
             plain[path[-1].replace("-", "_")] = value
     return Config(
@@ -170,6 +185,7 @@ def _config(values: Mapping[tuple[str, ...], Any], files: tuple[str, ...]) -> Co
         build_contexts=MappingProxyType(contexts),
         registries=MappingProxyType({name: Registry(**facts) for name, facts in registries.items()}),
         cache=Cache(**cache, trust=MappingProxyType(trust)),
+        prune=Prune(**prune),
         files=files,
     )
 

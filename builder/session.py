@@ -151,7 +151,18 @@ class Session:
                 from builder.snapshotexecutor import SnapshotExecutor
 
                 self._executor = SnapshotExecutor(Sandbox(), self.snapshots)
+                self._tell_fallback()
         return self._executor
+
+    def _tell_fallback(self) -> None:
+        """Say that something slower than the kernel's overlay is used which nobody has asked for."""
+        found = self.snapshots.found
+        if found.refused:
+            from builder.events import Notice
+
+            reasons = "; ".join(f"{driver}: {reason}" for driver, reason in found.refused)
+            message = f"root filesystems are made by {found.driver}, which is slower ({reasons})"
+            self._emit(Notice("info", "snapshotter/fallback", message))
 
     def display(self, mode: str | None, *, explain: bool = False) -> Display:
         """Open the display of progress on standard error."""

@@ -17,6 +17,8 @@ from cache.oci.digest import ChainID, DiffID, Digest
 from cache.oci.spec import Descriptor
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from cache.memo import Receipts
 
 OriginKind = Literal["registry", "cache"]
@@ -88,6 +90,11 @@ class AbsentLayers:
                 return
             layer = replace(layer, origins=origins)
         self._receipts.put(_key(layer.chain_id), _encode(layer))
+
+    def touch(self, chain_ids: Iterable[ChainID]) -> None:
+        """Say that what is known of chains is needed still."""
+        for chain_id in chain_ids:
+            self._receipts.get(_key(chain_id))
 
     def doubt(self, chain_id: ChainID, *, gone: bool) -> None:
         """Take a layer, as long as this store is open, for one that nobody has; if it is `gone` for good, for

@@ -22,7 +22,6 @@ from typing import TYPE_CHECKING, Any
 from cache.disk import storing
 from cache.errors import StoreError
 from cache.locks import flocked, is_at, try_flock
-from cache.oci.digest import ChainID
 from cache.ownership import TABLE
 
 if TYPE_CHECKING:
@@ -86,7 +85,7 @@ class FailedSteps:
                 with open(f"{staging.path}/{name}", "xb") as file:
                     file.write(data)
             staging.move(f"{self._path}/{step.id}")
-        self.prune(LONGEST, bounded=True, but=step.id)
+        self.expire(but=step.id)
         return step
 
     def all(self) -> tuple[FailedStep, ...]:
@@ -102,17 +101,22 @@ class FailedSteps:
             )
         return found[0] if found else None
 
+    def path_of(self, identity: str) -> str:
+        """Return the directory of the step with that id."""
+        return f"{self._path}/{identity}"
+
     def upper(self, step: FailedStep) -> str:
         """Return the path of the step's upper."""
-        return f"{self._path}/{step.id}/diff"
+        return f"{self.path_of(step.id)}/diff"
 
     def size(self, step: FailedStep) -> int:
         """Return the bytes that the step's upper takes on the disk."""
-        return sum(
-            os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks * 512
-            for _, _, files, fd in os.fwalk(self.upper(step))
-            for name in files
-        )
+        total = 0
+        for _, _, names, fd in os.fwalk(self.upper(step)):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):  # somebody may be in there
+                    total += os.stat(name, dir_fd=fd, follow_symlinks=False).st_blocks * 512
+        return total
 
     def log(self, step: FailedStep) -> bytes:
         """Return the end of what the step printed."""
@@ -171,33 +175,27 @@ class FailedSteps:
         with storing("removing a failed step"):
             return self._remove(step.id)
 
-    def expire(self) -> None:
-        """Remove what is older than a day, all but the newest few, and what makes no sense."""
-        self.prune(LONGEST, bounded=True)
-
-    def prune(
-        self, older_than: float | None, *, bounded: bool = False, dry_run: bool = False, but: str = ""
-    ) -> list[FailedStep]:
-        """Remove what is older than `older_than` seconds (None: all), with `bounded` also what is too many,
-        `but` the one of that id. Return what went (would go).
+    def expire(self, but: str = "") -> None:
+        """Remove what is older than a day, all but the newest few, and what makes no sense; `but` not the one
+        of that id.
         """
         now = time.time()
-        gone: list[FailedStep] = []
         of_line: dict[tuple[str, str, int], int] = {}
-        steps = self.all()
-        for number, step in enumerate(steps):
+        for number, step in enumerate(self.all()):
             line = (step.recipe, step.file, step.line)
             of_line[line] = of_line.get(line, 0) + 1
-            old = older_than is None or not 0 <= now - step.created <= older_than
-            many = bounded and (number >= MOST or of_line[line] > MOST_OF_A_LINE)
-            if (old or many) and step.id != but and (dry_run or self.remove(step)):
-                gone.append(step)
-        if not dry_run:
-            with storing("removing what is no failed step"):
-                for name in set(self._names()) - {step.id for step in steps}:
-                    if self._read(name) is None:
-                        self._remove(name)
-        return gone
+            old = not 0 <= now - step.created <= LONGEST
+            many = number >= MOST or of_line[line] > MOST_OF_A_LINE
+            if (old or many) and step.id != but:
+                self.remove(step)
+        self.remove_strangers()
+
+    def remove_strangers(self) -> None:
+        """Remove what stands among them and is none."""
+        with storing("removing what is no failed step"):
+            for name in self._names():
+                if self._read(name) is None:
+                    self._remove(name)
 
     def _remove(self, name: str) -> bool:
         path = f"{self._path}/{name}"
@@ -257,8 +255,3 @@ def leave(entered: Staging) -> None:
     fd = entered.fileno()
     if fd != -1:
         os.close(fd)
-
-
-def chains(steps: tuple[FailedStep, ...]) -> list[ChainID]:
-    """Return the root filesystems that the steps stand on: a prune leaves them."""
-    return [ChainID(step.parent) for step in steps if step.parent]

@@ -6,17 +6,18 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from cache.failedsteps import chains
 from cache.layerfiles import short_name
 from cache.oci.digest import ChainID
+from cache.prunepolicy import FETCHED, Item
 from cache.reach import ImageUse, images_in, needed_blobs
 from cache.repositories import all_repositories
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from cache.blobs import StoredBlob
     from cache.cachemounts_usage import CacheMount
+    from cache.failedsteps import FailedStep
     from cache.layers import Layer, LayerStore
     from cache.repositories import GitRepository
     from cache.store import Store
@@ -26,18 +27,24 @@ if TYPE_CHECKING:
 class Survey:
     """What a store holds at one moment.
 
-    `used` is in seconds since 1970, of a layer the newest of its own and those of all that stands on it.
-    `needed` are the chains that named images and the caller need, with all below; `unusable` those of which a
-    power cut may have left anything. `remnants` are paths that belong to no layer. `records` are the keys of
-    the records that speak of a chain, `dangling` those of a chain that is neither here
-    nor known to be had.
+    `used` is in seconds since 1970, of a layer the newest of its own and those of all that stands on it;
+    `seconds` is what it takes to have one again, where that is known. `needed` are the chains that named
+    images, containers and the caller need, with all below, `elsewhere` those of them that are not here.
+    `unusable` are those of which a power cut may have left anything. `remnants` are paths that belong to no
+    layer. `records` are the keys of the records that speak of a chain, `dangling` those of a chain that is
+    neither here nor known to be had. `tops` are the topmost layers that are here of what images and failed
+    steps stand on, by image id, and by id.
     """
 
     layers: dict[ChainID, Layer]
     used: dict[ChainID, int]
+    seconds: dict[ChainID, float]
     needed: frozenset[ChainID]
+    elsewhere: frozenset[ChainID]
     unusable: frozenset[ChainID]
     images: tuple[ImageUse, ...]
+    failed_steps: tuple[tuple[FailedStep, int], ...]
+    tops: dict[str, ChainID | None]
     blobs: tuple[StoredBlob, ...]
     remnants: tuple[str, ...]
     records: dict[ChainID, list[str]]
@@ -46,10 +53,26 @@ class Survey:
     repositories: tuple[GitRepository, ...] = ()
     """Those that are not in use, if they were asked for."""
 
+    def standing(self) -> Iterator[tuple[Item, ChainID | None]]:
+        """Yield what stands on layers and is needed by nobody: images without a name, steps that failed, each
+        with the layer.
+        """
+        for image in self.images:
+            if not image.named:
+                yield Item("image", image.image_id, image.size, image.used), self.tops[image.image_id]
+        for step, size in self.failed_steps:
+            yield Item("failed step", step.id, size, int(step.created)), self.tops[step.id]
+
+    def item(self, chain_id: ChainID) -> Item:
+        """Return a layer as what may be taken away."""
+        size = self.layers[chain_id].size
+        used = 0 if chain_id in self.unusable else self.used[chain_id]
+        seconds = self.seconds.get(chain_id, size / FETCHED)
+        return Item("layer", chain_id, size, used, seconds=seconds)
+
 
 def survey(store: Store, keep: Iterable[ChainID] = (), *, cache_mounts: bool = False) -> Survey:
-    """Look at `store`; `keep` names chains that are needed beside those of named images, of containers and of
-    steps that failed.
+    """Look at `store`; `keep` names chains that are needed beside those of named images and of containers.
 
     At its `cache_mounts` only if told to: that is a walk over all their files.
     """
@@ -63,11 +86,22 @@ def survey(store: Store, keep: Iterable[ChainID] = (), *, cache_mounts: bool = F
     )
     roots = [image.chain_id for image in images if image.named and image.chain_id is not None]
     roots += [ChainID(each.chain_id) for each in containers if each.chain_id]
-    roots += chains(store.failed_steps.all())
+    failed = tuple((step, store.failed_steps.size(step)) for step in store.failed_steps.all())
     absent = store.absent.parents()
-    needed = _with_below(layers, absent, [*roots, *keep])
-    records: dict[ChainID, list[str]] = {}
-    used = _times(store, layers, images, records)
+    reached = _with_below(layers, absent, [*roots, *keep])
+    needed = reached & layers.keys()
+    tops: dict[str, ChainID | None] = {
+        image.image_id: _topmost(layers, absent, image.chain_id) for image in images
+    }
+    for step, _ in failed:
+        tops[step.id] = _topmost(layers, absent, ChainID(step.parent) if step.parent else None)
+    records, seconds, last = _records(store)
+    for chain in layers.keys() & seconds.keys() & absent.keys():
+        seconds[chain] = min(seconds[chain], layers[chain].size / FETCHED)
+    for image in images:
+        if image.chain_id is not None:
+            last[image.chain_id] = max(last.get(image.chain_id, 0), image.used)
+    used = _times(store, layers, {chain: _topmost(layers, absent, chain) for chain in last}, last)
     wanted = needed_blobs(
         store.blobs,
         store.database,
@@ -77,9 +111,13 @@ def survey(store: Store, keep: Iterable[ChainID] = (), *, cache_mounts: bool = F
     return Survey(
         layers,
         used,
+        seconds,
         needed,
+        reached - needed,
         _unusable(store.layers, layers),
         images,
+        failed,
+        tops,
         tuple(blob for blob in store.blobs.all() if blob.digest not in wanted),
         tuple(_remnants(store.layers, layers)),
         records,
@@ -119,14 +157,23 @@ def depths(layers: dict[ChainID, Layer]) -> dict[ChainID, int]:
 def _with_below(
     layers: dict[ChainID, Layer], absent: dict[ChainID, ChainID | None], chains: Iterable[ChainID]
 ) -> frozenset[ChainID]:
-    """Return the layers that are here of `chains`, also where one above them is only known."""
+    """Return `chains` with all below, as far as layers are here or known to be had."""
     seen: set[ChainID] = set()
     for chain_id in chains:
         current: ChainID | None = chain_id
         while current is not None and current not in seen and (current in layers or current in absent):
             seen.add(current)
             current = layers[current].parent if current in layers else absent[current]
-    return frozenset(seen & layers.keys())
+    return frozenset(seen)
+
+
+def _topmost(
+    layers: dict[ChainID, Layer], absent: dict[ChainID, ChainID | None], chain_id: ChainID | None
+) -> ChainID | None:
+    """Return the topmost layer of a chain that is here, None if none is."""
+    while chain_id is not None and chain_id not in layers:
+        chain_id = absent.get(chain_id)
+    return chain_id
 
 
 def _is_known(layers: dict[ChainID, Layer], absent: dict[ChainID, ChainID | None], chain_id: ChainID) -> bool:
@@ -139,23 +186,38 @@ def _is_known(layers: dict[ChainID, Layer], absent: dict[ChainID, ChainID | None
     return True
 
 
+def _records(store: Store) -> tuple[dict[ChainID, list[str]], dict[ChainID, float], dict[ChainID, int]]:
+    """Return by chain the keys of the records, what the longest of these steps took, and when any was used
+    last.
+    """
+    keys: dict[ChainID, list[str]] = {}
+    seconds: dict[ChainID, float] = {}
+    used: dict[ChainID, int] = {}
+    last_use = store.last_use.all()
+    for key, name, time, took in store.database.read("SELECT key, chain_id, created, seconds FROM records"):
+        chain = ChainID(name)
+        keys.setdefault(chain, []).append(key)
+        seconds[chain] = max(seconds.get(chain, 0.0), took)
+        used[chain] = max(used.get(chain, 0), time, last_use.get(key, 0))
+    return keys, seconds, used
+
+
 def _times(
     store: Store,
     layers: dict[ChainID, Layer],
-    images: tuple[ImageUse, ...],
-    records: dict[ChainID, list[str]],
+    tops: dict[ChainID, ChainID | None],
+    last: dict[ChainID, int],
 ) -> dict[ChainID, int]:
-    """Return when each layer was used last, and fill in `records`."""
+    """Return when each layer was used last; `last` says when what stands on a chain was, `tops` which layer
+    of the chain is here.
+    """
     created = store.layers.index.created()
     last_use = store.last_use.all()
     used = {chain: max(created.get(chain, 0), last_use.get(chain, 0)) for chain in layers}
-    for key, chain, time in store.database.read("SELECT key, chain_id, created FROM records"):
-        records.setdefault(ChainID(chain), []).append(key)
-        if chain in used:
-            used[chain] = max(used[chain], time, last_use.get(key, 0))
-    for image in images:
-        if image.chain_id in used:
-            used[image.chain_id] = max(used[image.chain_id], image.used)
+    for chain, time in last.items():
+        top = tops[chain]
+        if top is not None:
+            used[top] = max(used[top], time)
     depth = depths(layers)
     for chain in sorted(layers, key=depth.__getitem__, reverse=True):
         parent = layers[chain].parent

@@ -20,7 +20,7 @@ from cache.repositories import path_of
 if TYPE_CHECKING:
     from sqlite3 import Connection
 
-    from cache.gc import Item
+    from cache.prunepolicy import Item
     from cache.scratch import Staging
     from cache.store import Store
     from cache.survey import Survey
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 UNUSED_DAYS = 30
 """Memos, receipts and file digests that were not asked for as long go with every prune: they take room,
 too."""
+_LOCKED = ("layer", "image", "blob", "cache mount", "repository", "failed step")
+"""What a process may hold, by its lock."""
 _BATCH = 200
 """Layers that are locked at once: well below the usual limit of open files."""
 
@@ -44,7 +46,7 @@ class Removal:
         """True if a process holds what `item` names, or it is gone: asked before it is chosen."""
         if item.kind == "cache mount":
             return is_in_use(self._store.cache_mounts, item.identity)
-        if item.kind not in ("layer", "image", "blob", "repository"):
+        if item.kind not in _LOCKED:
             return False
         fd = self._lock(item)
         if fd is None:
@@ -70,9 +72,13 @@ class Removal:
         if chains or keys:
             forget(self._store.layers, chains, keys)
 
-    def tidy(self) -> None:
-        """Drop what nobody has asked the database for in a long time, and indexes of images that are gone."""
+    def tidy(self, survey: Survey) -> None:
+        """Drop what nobody has asked the database for in a long time, but not where layers can be had that
+        are needed; and indexes of images that are gone.
+        """
         self._drop_indexes()
+        self._store.failed_steps.remove_strangers()
+        self._store.absent.touch(survey.elsewhere)
         limit = int(time.time()) - UNUSED_DAYS * 86400
 
         def work(connection: Connection) -> None:
@@ -99,7 +105,7 @@ class Removal:
             for item in items:
                 if staying.has(item):
                     continue
-                if item.kind in ("layer", "image", "blob", "cache mount", "repository"):
+                if item.kind in _LOCKED:
                     fd = self._lock(item)
                     if fd is None:
                         staying.add(item)
@@ -142,6 +148,9 @@ class Removal:
         elif item.kind == "repository":
             path = path_of(self._store.root, item.identity)
             self._gone.append(layers.scratch.take_away(path, locks.pop(item.identity)))
+        elif item.kind == "failed step":
+            path = self._store.failed_steps.path_of(item.identity)
+            self._gone.append(layers.scratch.take_away(path, locks.pop(item.identity)))
         elif item.kind == "remnant":
             self._gone += vanish(layers.scratch, item.identity, "committed")
 
@@ -152,6 +161,8 @@ class Removal:
             return lock_alone(self._store.cache_mounts, item.identity)
         if item.kind == "repository":
             return lock_existing(path_of(self._store.root, item.identity))
+        if item.kind == "failed step":
+            return lock_existing(self._store.failed_steps.path_of(item.identity))
         if item.kind == "image":
             return lock_existing(self._store.images.path(Digest(item.identity)))
         return lock_existing(self._store.blobs.path_of(Digest(item.identity)))
@@ -164,7 +175,6 @@ class _Staying:
         self._survey = survey
         self._chains: set[str] = set()
         self._keys: set[str] = set()
-        self._tops = {str(image.image_id): image.chain_id for image in survey.images}
         self._sharers: dict[str, int] = {}
         for layer in survey.layers.values():
             self._sharers[layer.cache_id] = self._sharers.get(layer.cache_id, 0) + 1
@@ -176,8 +186,8 @@ class _Staying:
         return item.kind == "record" and item.identity in self._keys
 
     def add(self, item: Item) -> None:
-        if item.kind == "image":
-            self._chains.add(self._tops.get(item.identity) or "")
+        if item.kind in ("image", "failed step"):
+            self._chains.add(self._survey.tops.get(item.identity) or "")
         elif item.kind == "layer":
             chain_id = ChainID(item.identity)
             self._chains.add(self._survey.layers[chain_id].parent or "")

@@ -268,6 +268,10 @@ def carry_out(session: Session, args: argparse.Namespace, keeper: Keeper, *, sta
             event = failure(error, build.loader.sources.values() if build is not None else ())
             recorder.emit(event)
             return event.exit_code
+        if built.ran:
+            from builder.autoprune import prune_after
+
+            prune_after(session.store, session.config, display.emit)
     _write_files(args, built, written)
     to_stdout = any(output.spec.dest == "-" for output in written)
     if not to_stdout and (args.quiet or not sys.stdout.isatty()):

@@ -140,7 +140,7 @@ def _keygen(args: argparse.Namespace) -> int:
 def _stats(args: argparse.Namespace) -> int:
     import time
 
-    from builder.commands.prune import parsed
+    from builder.prunepolicies import parsed
     from builder.session import open_session
     from builder.statistics import recent
     from builder.statisticstext import as_json, as_markdown, as_text

@@ -15,9 +15,9 @@ import time
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from builder.commands.prune import parsed
 from builder.errors import BaseError, UsageError
 from builder.formats import displayed, fill
+from builder.prunepolicies import parsed
 from builder.session import open_session
 from builder.table import ago, human_size, parse_age, parse_size, print_table
 from cache.errors import StoreError

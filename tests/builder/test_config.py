@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builder.config import Cache, Config, ConfigError, Registry, load, search_path
-from builder.config_keys import KEYS, check
+from builder.config import Cache, Config, ConfigError, Prune, Registry, load, search_path
+from builder.config_check import check
+from builder.config_keys import KEYS
 from builder.excerpts import exit_code, render_error
 from grammar.source import Source
 
@@ -56,6 +57,10 @@ required = true
 
 [cache.trust]
 ci = "ci.pub"
+
+[prune]
+policy = ["older-than=30d", "min-free=10%,kind=layer+blob"]
+auto = true
 
 [registries."docker.io"]
 mirrors = ["mirror.example", "other.example:5000/hub"]
@@ -119,6 +124,7 @@ def test_every_key_reaches_the_configuration(tmp_path: Path) -> None:
             required=True,
             trust={"ci": (str(tmp_path / "ci.pub"),)},
         ),
+        prune=Prune(policy=("older-than=30d", "min-free=10%,kind=layer+blob"), auto=True),
         registries={
             "docker.io": Registry(mirrors=("mirror.example", "other.example:5000/hub")),
             "registry.example:5000": Registry(insecure=True, ca=str(tmp_path / "certs" / "ca.pem")),

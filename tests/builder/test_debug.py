@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from cache.store import Store
-from cache.survey import survey
 from tests.command_fixtures.pybuild import Pybuild
 from tests.debug_fixtures.terminal import Terminal
 from tests.sandbox_fixtures.scene import mount_table, processes
@@ -336,11 +335,16 @@ def test_there_are_few_and_none_for_long(pybuild: Pybuild) -> None:
     assert kept(pybuild) == [] and os.listdir(f"{pybuild.root}/failed") == []
 
 
-def test_what_a_failed_step_stands_on_is_needed(pybuild: Pybuild) -> None:
+def test_what_a_failed_step_stands_on_stays_with_it(pybuild: Pybuild) -> None:
     fail(pybuild, "FROM box\nRUN echo below > /below\nRUN exit 1\n")
     (step,) = kept(pybuild)
+    pybuild("prune", "--kind", "layer")
     with Store.open(pybuild.root) as store:
-        assert step["parent"] in survey(store).needed
+        assert step["parent"] in [layer.chain_id for layer in store.layers.all()]
+    going = pybuild.json("prune", "--dry-run", "--json")["items"]
+    assert [item["kind"] for item in going].index("failed step") < [i["identity"] for i in going].index(
+        step["parent"]
+    )
 
 
 def test_somebody_else_cannot_enter_meanwhile_and_a_prune_leaves_it(pybuild: Pybuild) -> None:

@@ -519,12 +519,13 @@ def test_what_a_user_has_configured_is_not_run(
 def test_repositories_are_pruned_unless_a_build_holds_them(
     server: GitServer, store: Store, repository: Repository
 ) -> None:
-    from cache.gc import Policy, prune
+    from cache.gc import prune
+    from cache.prunepolicy import Policy
 
     Checked(store, f"{server.url}/main.git")
     address = address_of(f"{server.url}/main.git")
     (bare,) = (Path(store.root) / "git").iterdir()
-    assert [item.kind for item in prune(store, Policy(older_than=3600)).items] == []
+    assert [item.kind for item in prune(store, [Policy(older_than=3600)]).items] == []
     (planned,) = prune(store, dry_run=True).items
     assert (planned.kind, planned.title) == ("repository", f"{server.url}/main.git")
     assert planned.size > 0

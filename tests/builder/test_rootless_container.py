@@ -154,3 +154,18 @@ def test_a_step_that_is_shown_the_containers_processes_has_no_way_to_them(
     assert "PYBUILD_ROOT" not in told
     assert "/root/vol:\n" not in told
     assert not any(line.endswith("/cwd/app.rec") for line in told.splitlines() if "cannot" not in line)
+
+
+def test_what_is_used_in_place_of_the_overlay_is_said_once(container: Container) -> None:
+    """By a build that has not asked for it: here one whose profile knows only the older way to mount."""
+    profile = container.volume / "profile.json"
+    profile.write_text(
+        '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": '
+        '[{"names": ["fsopen"], "action": "SCMP_ACT_ERRNO", "errnoRet": 1}]}'
+    )
+    options = ("--cap-drop=ALL", "--user=1000", f"--security-opt=seccomp={profile}")
+    told = container(*options).stderr
+    assert told.count("root filesystems are made by copy, which is slower (overlay: ") == 1
+    assert "fsopen: Operation not permitted); fuse-overlayfs: " in told
+    asked = container(*options, command=("build", "app.rec", "--snapshotter=copy")).stderr
+    assert "fsopen: Operation not permitted" in asked and "which is slower" not in asked

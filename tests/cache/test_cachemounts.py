@@ -9,6 +9,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,12 @@ import pytest
 from cache.cachemounts import CacheMounts, Identity, Request
 from cache.cachemounts_usage import all_mounts, choose, is_in_use, prune, remove
 from cache.errors import StoreError
-from cache.gc import Policy
 from cache.gc import prune as prune_store
+from cache.prunepolicy import ALL_KINDS, Policy
 from cache.store import Store
 from tests.cache.scenes import add_chain, start, stop
+
+ALL = (Policy(kinds=ALL_KINDS),)
 
 HOLD = """
 import sys
@@ -488,10 +491,10 @@ def test_a_prune_of_the_store_leaves_cache_mounts_alone_unless_it_is_told(store:
         report = prune_store(other)
         assert {item.kind for item in report.items} == {"layer"} and report.kept == 0
         assert len(other.cache_mounts.names()) == 1
-        dry = prune_store(other, dry_run=True, cache_mounts=True)
+        dry = prune_store(other, ALL, dry_run=True)
         assert [(item.kind, item.title) for item in dry.items] == [("cache mount", "a")]
         assert len(other.cache_mounts.names()) == 1
-        report = prune_store(other, cache_mounts=True)
+        report = prune_store(other, ALL)
         assert report.items == dry.items and report.freed > 100_000
         assert other.cache_mounts.names() == []
 
@@ -504,24 +507,24 @@ def test_a_prune_of_the_store_takes_layers_and_cache_mounts_by_one_order_of_age(
     store.close()
     with Store.open(store.root) as other:
         (new,) = [mount for mount in all_mounts(other.cache_mounts) if mount.id == "new"]
-        report = prune_store(other, Policy(keep_storage=new.size + layer.size), cache_mounts=True)
+        report = prune_store(other, [replace(ALL[0], keep_storage=new.size + layer.size)])
         assert [(item.kind, item.title) for item in report.items] == [("cache mount", "old")]
         assert report.kept == new.size + layer.size
-        report = prune_store(other, Policy(older_than=86400), cache_mounts=True)
+        report = prune_store(other, [replace(ALL[0], older_than=86400)])
         assert report.items == ()
 
 
 def test_a_prune_of_the_store_leaves_what_is_in_use(store: Store) -> None:
     aged(store.cache_mounts, "b", 10)
     with holding(store, "a", "locked") as (_, path):
-        report = prune_store(store, cache_mounts=True)
+        report = prune_store(store, ALL)
         assert [item.title for item in report.items] == ["b"]
         assert os.path.isdir(path)
 
 
 def test_a_store_made_before_cache_mounts_has_none_and_gets_them(store: Store) -> None:
     assert not os.path.exists(store.root + "/cachemounts")
-    assert all_mounts(store.cache_mounts) == [] and prune_store(store, cache_mounts=True).items == ()
+    assert all_mounts(store.cache_mounts) == [] and prune_store(store, ALL).items == ()
     with store.cache_mounts.acquire("a"):
         assert stat.S_IMODE(os.stat(store.root + "/cachemounts").st_mode) == 0o700
     with Store.open(store.root) as again:

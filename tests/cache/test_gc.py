@@ -17,10 +17,11 @@ from cache.absent import AbsentLayer, Origin
 from cache.blobs import LayerBlob
 from cache.compression import Compression
 from cache.containers import Container
-from cache.gc import Item, Policy, Report, prune
+from cache.gc import Report, prune
 from cache.layers import Layer
 from cache.oci.digest import ChainID, DiffID, Digest
 from cache.oci.spec import Descriptor
+from cache.prunepolicy import Item, Policy
 from cache.store import Store
 from tests.cache.scenes import (
     OTHER_BOOT,
@@ -32,6 +33,8 @@ from tests.cache.scenes import (
     start,
     stop,
 )
+
+ALL = Policy()
 
 HOLD = """
 import sys
@@ -51,12 +54,12 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def sweep(
-    store: Store, policy: Policy | None = None, *, dry_run: bool = False, keep: tuple[ChainID, ...] = ()
+    store: Store, policy: Policy = ALL, *, dry_run: bool = False, keep: tuple[ChainID, ...] = ()
 ) -> Report:
     """Prune as another process would, after those of `store` ended."""
     store.close()
     with Store.open(store.root) as other:
-        return prune(other, policy, dry_run=dry_run, keep=keep)
+        return prune(other, [policy], dry_run=dry_run, keep=keep)
 
 
 def gone(report: Report, kind: str) -> list[str]:

@@ -16,7 +16,8 @@ import builder
 import cache
 import grammar
 from builder import events
-from builder.config_keys import KEYS, check
+from builder.config_check import check
+from builder.config_keys import KEYS
 from builder.progress import MODES
 from builder.progress.json import event_name
 from grammar.source import Source
