@@ -2,78 +2,122 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
-from measure import Times
+from bench.goals import MEMORY, Goal, Verdict, judge
+from bench.results import Measured, Results
+from bench.samples import Series, ratio
+
+_MARKS = {True: "yes", False: "**no**", None: "not measured"}
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """One workload's times by peer.
-
-    `floor`: those of a Python that does nothing; `lstat`: of an lstat pass over the context, in seconds.
+def markdown(results: Results, goals: Mapping[str, Sequence[Goal]], pictures: Sequence[str] = ()) -> str:
+    """Return the page. `goals`: those of each workload, by its name; `pictures`: paths of plots beside
+    the page.
     """
-
-    title: str
-    goal: str
-    runs_steps: bool
-    times: dict[str, Times]
-    floor: Times
-    lstat: float
-
-
-def machine() -> str:
-    """Return processor, cores, memory, kernel and the file system of the temporary directory, in one line."""
-    model = "unknown processor"
-    with open("/proc/cpuinfo", encoding="utf-8") as file:
-        for line in file:
-            if line.startswith("model name"):
-                model = line.partition(":")[2].strip()
-                break
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    cores = len(os.sched_getaffinity(0))
-    return f"{model}, {cores} cores, {memory:.0f} GiB, Linux {platform.release()}"
-
-
-def markdown(results: Iterable[Result], versions: dict[str, str], rounds: int) -> str:
-    """Return the report. Times are medians over `rounds` rounds; a ratio is a peer's time by pybuild's."""
     lines = [
         "# Measured",
         "",
-        "Written by `make bench`; nothing here is typed by hand. Whole commands from start to exit, timed by",
-        f"hyperfine, one run of each in turn for {rounds} rounds. A ratio: the other's median by pybuild's.",
+        "Written by `make bench`; nothing here is typed by hand. The raw figures: [results.json](results.json).",
         "",
-        f"Machine: {machine()}.",
+        *_how(results),
         "",
+        f"Machine: {results.machine}.",
+        "",
+        *(f"- {name}: {version}" for name, version in results.versions.items()),
+        "",
+        "## Goals",
+        "",
+        *_summary(results, goals),
     ]
-    lines += [f"- {name}: {version}" for name, version in versions.items()]
-    for result in results:
-        lines += ["", f"## {result.title}", ""]
-        lines += _table(result)
-        ours = result.times.get("pybuild")
-        if ours is not None and not result.runs_steps:
-            lines += ["", _against_the_floor(ours, result)]
-        if result.goal:
-            lines += ["", f"Goal: {result.goal}."]
+    for picture in pictures:
+        name = picture.rpartition("/")[2].removesuffix(".png")
+        lines += ["", f"![{name}]({picture})"]
+    for workload in results.workloads:
+        lines += ["", f"## {workload.title}", ""]
+        lines += _table(workload)
     return "\n".join(lines) + "\n"
 
 
-def _table(result: Result) -> list[str]:
-    ours = result.times.get("pybuild")
-    rows = ["| builder | median | best | ratio |", "|---|---:|---:|---:|"]
-    for name, times in result.times.items():
-        ratio = f"{times.median / ours.median:.1f}" if ours is not None else ""
-        rows.append(f"| {name} | {times.median:.3f} s | {times.best:.3f} s | {ratio} |")
-    return rows
-
-
-def _against_the_floor(ours: Times, result: Result) -> str:
-    # The best of each: at a few hundredths of a second, other programs of the machine are most of a median.
-    least = result.floor.best + result.lstat
-    return (
-        f"Floor: `python3 -I -c pass` ({result.floor.best:.3f} s) and an lstat of each file of the context"
-        f" ({result.lstat:.4f} s). pybuild takes {ours.best / least:.1f} times that (best of each)."
+def _how(results: Results) -> list[str]:
+    scale = (
+        "" if results.scale == 1 else f" The workloads have {results.scale:g} of their size: this is a try."
     )
+    return [
+        f"Whole commands from start to exit: one run of each in turn, {results.rounds} rounds (fewer of what takes long),",
+        "medians. Processor time is that of the command with all its descendants, and of the daemon where there",
+        "is one. Peak memory is the most that these held at one time (PSS, without the page cache), in a run",
+        f"that is not timed. A ratio is the other's figure by pybuild's.{scale}",
+    ]
+
+
+def verdicts(workload: Measured, goals: Sequence[Goal]) -> list[Verdict]:
+    """Hold `workload` against its `goals`, and that of memory where there are peers."""
+    peers = any(one.kind == "peer" for one in workload.series)
+    return [judge(goal, workload.series) for goal in (*goals, *([MEMORY] if peers else []))]
+
+
+def _summary(results: Results, goals: Mapping[str, Sequence[Goal]]) -> list[str]:
+    rows = ["| workload | to reach | measured | reached |", "|---|---|---:|---|"]
+    reached = total = 0
+    for workload in results.workloads:
+        for verdict in verdicts(workload, goals.get(workload.name, ())):
+            measured = "" if verdict.ratio is None else f"{verdict.ratio:.2f} × {verdict.other}"
+            rows.append(
+                f"| {workload.title} | {verdict.goal.text} | {measured} | {_MARKS[verdict.reached]} |"
+            )
+            reached, total = reached + (verdict.reached is True), total + 1
+    return [f"{reached} of {total} are reached.", "", *rows]
+
+
+def _table(workload: Measured) -> list[str]:
+    if workload.failure is not None:
+        return [f"Not measured: {_short(workload.failure)}"]
+    ours = next((one for one in workload.series if one.kind == "ours"), None)
+    rows = [
+        "| | median | best | ratio | processor | ratio | peak memory | ratio | runs |",
+        "|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        *(_row(one, ours) for one in workload.series if one.failure is None),
+    ]
+    failures = [one for one in workload.series if one.failure is not None]
+    return rows + [
+        line for one in failures for line in ("", f"{one.name} does not do it: {_short(one.failure or '')}")
+    ]
+
+
+def _row(one: Series, ours: Series | None) -> str:
+    cells = [
+        one.name if one.kind != "floor" else f"floor: `{one.name}`",
+        seconds(one.wall),
+        seconds(one.best),
+        _ratio(one.wall, ours.wall if ours else None),
+        seconds(one.cpu),
+        _ratio(one.cpu, ours.cpu if ours else None),
+        mebibytes(one.peak),
+        _ratio(one.peak, ours.peak if ours else None),
+        str(len(one.samples)),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def seconds(value: float | None) -> str:
+    """Return `value` with three digits that count, at least to the millisecond."""
+    if value is None:
+        return ""
+    return f"{value:.3f} s" if value < 10 else f"{value:.1f} s"
+
+
+def mebibytes(value: int | None) -> str:
+    """Return a number of bytes in MiB."""
+    return "" if value is None else f"{value / 2**20:.0f} MiB"
+
+
+def _ratio(other: float | None, ours: float | None) -> str:
+    value = ratio(other, ours)
+    return "" if value is None else f"{value:.2f}"
+
+
+def _short(failure: str) -> str:
+    """Return the last line that is not empty, as it may stand in a page."""
+    lines = [line.strip() for line in failure.splitlines() if line.strip()]
+    return f"`{lines[-1][:200].replace('`', chr(39))}`" if lines else "`no output`"

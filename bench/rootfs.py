@@ -1,4 +1,5 @@
-"""The base image of the comparisons: dash, cat and the libraries that ldd names, of this machine's own files.
+"""The base image of the comparisons: a shell, a few programs and their libraries, of this machine's own
+files.
 
 Small on purpose, and without network: the size of a base that all builders hold already is in no time.
 """
@@ -11,7 +12,13 @@ import shutil
 import subprocess
 import tarfile
 
-PROGRAMS = {"/bin/dash": "bin/sh", "/bin/cat": "bin/cat"}
+PROGRAMS = {
+    "/bin/dash": "bin/sh",
+    "/bin/cat": "bin/cat",
+    "/bin/dd": "bin/dd",
+    "/bin/mkdir": "bin/mkdir",
+    "/bin/sleep": "bin/sleep",
+}
 """Where each program is on this machine, and where it goes."""
 
 

@@ -1,4 +1,8 @@
-"""Compare pybuild with its peers (`make bench` runs it). Needs root, hyperfine, skopeo, umoci, the peers."""
+"""Measure pybuild and its peers (`make bench`). Needs root, and the peers.
+
+All peers have their stores below one temporary directory, and the suite has a mount namespace of its own, so
+that nothing is left on the machine.
+"""
 
 from __future__ import annotations
 
@@ -6,102 +10,147 @@ import argparse
 import contextlib
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 
-import rootfs
-from measure import FLOOR, Subject, Times, interleaved, lstat_pass, python_floor
-from peers import PEERS, Peer
-from report import Result, markdown
-from workloads import BASE, WORKLOADS, Workload
+from bench import command, rootfs
+from bench.command import CommandFailed
+from bench.machine import machine
+from bench.mounts import in_private_mounts, unmount_below
+from bench.peers import DEFAULT, OURS, Peer, peers
+from bench.peers.protocol import Unavailable
+from bench.report import markdown
+from bench.results import Measured, Results, to_json
+from bench.rounds import Effort, interleaved
+from bench.workloads import WORKLOADS
+from bench.workloads.ground import BASE, Ground, Size, Workload
 
-RESULTS = os.path.join(os.path.dirname(os.path.abspath(__file__)), "RESULTS.md")
+HERE = os.path.dirname(os.path.abspath(__file__))
 
 
-def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """Return what the command line asks for."""
+    names = [peer.name for peer in peers()]
+    parser = argparse.ArgumentParser(prog="bench/run.py", description=__doc__)
+    parser.add_argument("--runs", type=int, default=5, help="runs of each command (default: %(default)s)")
     parser.add_argument(
-        "--rounds", type=int, default=10, help="how often each command is timed (default: 10)"
+        "--budget",
+        type=float,
+        default=60,
+        metavar="SECONDS",
+        help="no further run of a command whose runs have taken so long (default: %(default)s)",
     )
     parser.add_argument(
-        "--workload", action="append", choices=[w.name for w in WORKLOADS], help="only this one"
+        "--workload",
+        action="append",
+        choices=[one.name for one in WORKLOADS],
+        help="only this; may be repeated",
     )
-    parser.add_argument("--peer", action="append", choices=[p.name for p in PEERS], help="only this one")
     parser.add_argument(
-        "--results", default=RESULTS, metavar="FILE", help="where the report goes (default: %(default)s)"
+        "--peer",
+        action="append",
+        choices=names,
+        help=f"only this; may be repeated (default: {', '.join(DEFAULT)})",
     )
-    return parser.parse_args()
+    parser.add_argument(
+        "--scale", type=float, default=1, help="the size of the workloads: less than 1 for a quick try"
+    )
+    parser.add_argument("--no-memory", action="store_true", help="without the runs that measure peak memory")
+    parser.add_argument("--no-plots", action="store_true", help="without plots, which need matplotlib")
+    parser.add_argument(
+        "--results",
+        default=HERE,
+        metavar="DIR",
+        help="where RESULTS.md goes, and all else (default: %(default)s)",
+    )
+    return parser.parse_args(words)
 
 
-def build_command(peer: Peer, workload: Workload, context: str, salt: str) -> list[str]:
-    arguments = {"SALT": salt} if workload.runs_steps else {}
-    return peer.build(os.path.join(context, workload.recipe), f"bench-{workload.name}", arguments)
+def say(line: str) -> None:
+    """Tell what is done."""
+    print(line, file=sys.stderr, flush=True)
 
 
-def measure(workload: Workload, all_peers: list[Peer], context: str, rounds: int) -> Result:
-    """Time `workload` for all peers. Each builds it once before, untimed: all caches are warm then."""
-    peers = [peer for peer in all_peers if workload.portable or peer.name == "pybuild"]
-    os.mkdir(context)
-    workload.write(context)
-    for peer in peers:
-        command = build_command(peer, workload, context, "warm")
-        done = subprocess.run(
-            command,
-            env={**os.environ, **peer.environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        if done.returncode != 0:
-            sys.exit(f"{peer.name} does not build {workload.name}:\n{done.stdout}")
+def chosen_peers(names: list[str]) -> tuple[list[Peer], dict[str, str]]:
+    """Return the peers of those names that are here, ours first, and what they say of themselves."""
+    here: list[Peer] = []
+    versions: dict[str, str] = {}
+    for peer in peers():
+        if peer.name in names or peer.name == OURS:
+            try:
+                versions[peer.name] = peer.version()
+            except Unavailable as reason:
+                sys.exit(f"bench/run.py: {peer.name}: {reason} (or leave it out, with --peer)")
+            here.append(peer)
+    return here, versions
 
-    def subject(peer: Peer) -> Subject:
-        return Subject(
-            peer.name,
-            lambda number: build_command(peer, workload, context, f"round-{number}"),
-            peer.environment,
-        )
 
-    times: dict[str, Times] = interleaved([python_floor(), *map(subject, peers)], rounds)
-    floor = times.pop(FLOOR)
-    return Result(workload.title, workload.goal, workload.runs_steps, times, floor, lstat_pass(context))
+def measure(workload: Workload, ground: Ground, effort: Effort) -> Measured:
+    """Measure one workload on its new ground."""
+    say(workload.title)
+    os.mkdir(ground.directory)
+    with ground.cleanup:
+        try:
+            series = interleaved(workload.subjects(ground), effort, ground.log, say)
+        except CommandFailed as failure:
+            say(f"  failed: {failure}")
+            return Measured(workload.name, workload.title, (), str(failure))
+        finally:
+            for peer in ground.peers:
+                peer.forget()
+            shutil.rmtree(ground.directory, ignore_errors=True)
+    return Measured(workload.name, workload.title, tuple(series))
+
+
+def measure_all(options: argparse.Namespace, directory: str) -> Results:
+    """Set up the peers, measure the workloads that were asked for, and end the peers."""
+    used, versions = chosen_peers(options.peer or list(DEFAULT))
+    workloads = [one for one in WORKLOADS if options.workload is None or one.name in options.workload]
+    tar, base = os.path.join(directory, "base.tar"), os.path.join(directory, "base.oci")
+    rootfs.make(tar)
+    rootfs.as_oci_archive(tar, base, BASE)
+    effort = Effort(options.runs, options.budget, not options.no_memory)
+    measured = []
+    with contextlib.ExitStack() as cleanup:
+        for peer in used:
+            cleanup.callback(peer.tear_down)
+            peer.set_up(os.path.join(directory, peer.name))
+            peer.load(base, BASE)
+        log = os.path.join(directory, "log")
+        for one in workloads:
+            ground = Ground(os.path.join(directory, one.name), used, Size(options.scale), log)
+            measured.append(measure(one, ground, effort))
+    return Results(machine(directory), versions, options.runs, options.scale, tuple(measured))
+
+
+def write(results: Results, directory: str, with_plots: bool) -> str:
+    """Write page, figures and plots into `directory`; return the page."""
+    os.makedirs(directory, exist_ok=True)
+    with open(os.path.join(directory, "results.json"), "w", encoding="utf-8") as file:
+        file.write(to_json(results))
+    pictures = []
+    if with_plots:
+        from bench import plots
+
+        pictures = plots.of_results(results, directory)
+    page = markdown(results, {one.name: one.goals for one in WORKLOADS}, pictures)
+    with open(os.path.join(directory, "RESULTS.md"), "w", encoding="utf-8") as file:
+        file.write(page)
+    return page
 
 
 def main() -> None:
     options = arguments()
     if os.geteuid() != 0:
         sys.exit("bench/run.py: the peers build as root: run this as root")
-    if shutil.which("hyperfine") is None:
-        sys.exit("bench/run.py: hyperfine is missing: apt-get install hyperfine")
-    peers = [peer for peer in PEERS if options.peer is None or peer.name in options.peer]
-    workloads = [load for load in WORKLOADS if options.workload is None or load.name in options.workload]
-
-    versions: dict[str, str] = {}
-    for peer in peers:
-        version = peer.version()
-        if version is None:
-            sys.exit(f"bench/run.py: {peer.name} is not on this machine")
-        versions[peer.name] = version
-
+    in_private_mounts()
+    command.adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="pybuild-bench-") as directory:
-        tar, archive = os.path.join(directory, "base.tar"), os.path.join(directory, "base.oci")
-        rootfs.make(tar)
-        rootfs.as_oci_archive(tar, archive, BASE)
-        results = []
-        with contextlib.ExitStack() as cleanup:
-            for peer in peers:
-                peer.set_up(os.path.join(directory, peer.name), archive)
-                cleanup.callback(peer.tear_down)
-            for workload in workloads:
-                print(f"{workload.title} ...", file=sys.stderr)
-                context = os.path.join(directory, workload.name)
-                results.append(measure(workload, peers, context, options.rounds))
-
-    report = markdown(results, versions, options.rounds)
-    with open(options.results, "w", encoding="utf-8") as file:
-        file.write(report)
-    print(report)
+        try:
+            results = measure_all(options, directory)
+        finally:
+            unmount_below(directory)
+    print(write(results, options.results, not options.no_plots))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,27 @@
+"""The builders that are compared."""
+
+from __future__ import annotations
+
+from bench.peers.buildkit import BuildKit
+from bench.peers.containers import Buildah, Skopeo
+from bench.peers.protocol import Peer
+from bench.peers.pybuild import Pybuild
+
+OURS = "pybuild"
+
+
+def peers() -> list[Peer]:
+    """Return them all, with ours first."""
+    return [
+        Pybuild(OURS),
+        BuildKit(),
+        Buildah("buildah", "oci"),
+        Buildah("buildah-chroot", "chroot"),
+        Skopeo(),
+    ]
+
+
+__all__ = ("DEFAULT", "OURS", "Peer", "peers")
+
+DEFAULT = (OURS, "BuildKit", "buildah", "skopeo")
+"""buildah's other isolation is about as fast: it is measured where it is asked for."""
