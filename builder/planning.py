@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from builder.errors import BuildError
 from builder.explain import why
-from builder.keys import StepKey, check_key, copy_key, exec_key, packages_key, workdir_key
+from builder.keys import StepKey, check_key, copy_key, descent_key, exec_key, packages_key, workdir_key
 from builder.locks import Locks, Mode
 from builder.plan import PlanOptions, plan, settle
 from builder.recipes import RecipeLoader, refuse_cycle
@@ -42,6 +42,7 @@ from cache.records import decode_parts
 
 if TYPE_CHECKING:
     from builder.keys import Part
+    from builder.planning_shared import SharedLookup
     from builder.planning_store import ReadOnlyStore
     from builder.remotes.address import Address
     from builder.tree import Tree
@@ -131,8 +132,10 @@ class Planning:
         no_cache: bool,
         pull: bool,
         lock: Mode = "used",
+        shared: SharedLookup | None = None,
     ) -> None:
         self._store = store
+        self._shared = shared
         self._why_not = why_not
         self._options = options
         self._no_cache = no_cache
@@ -206,7 +209,9 @@ class Planning:
             below = _State(stage.image, True, None, "cached")
         else:
             below = bases[stage.base]
-        run = _StagePlanning(self._store, recipe, stage, below, bases, sources, no_cache=self._no_cache)
+        run = _StagePlanning(
+            self._store, recipe, stage, below, bases, sources, no_cache=self._no_cache, shared=self._shared
+        )
         steps = run.run()
         identity = names[stage.index]
         states = [below, *(bases[tree] for step in stage.steps for tree in _trees(step))]
@@ -239,8 +244,10 @@ class _StagePlanning:
         sources: Sources | None,
         *,
         no_cache: bool,
+        shared: SharedLookup | None,
     ) -> None:
         self._store = store
+        self._shared = shared
         self._recipe = recipe
         self._stage = stage
         self._trees = trees
@@ -249,6 +256,8 @@ class _StagePlanning:
         self._platform = str(stage.image.platform)
         self._ordinals: dict[str, int] = {}
         self.state = below
+        name = os.path.basename(recipe)
+        self._descent = descent_key(name, stage.name, self._platform, below.chain_id) if shared else ""
 
     def run(self) -> list[StepForecast]:
         """Return what each step would do; `state` is what is known of the root filesystem above the last."""
@@ -302,6 +311,10 @@ class _StagePlanning:
         told = replace(told, key=key.key)
         no_cache = self._no_cache or self._stage.no_cache
         record = None if no_cache else self._record(key.key)
+        if record is None and not no_cache and self._shared is not None:
+            found = self._shared.find(self._descent, key.key, self.state.chain_id)
+            if found is not None:
+                record, told = found[0], replace(told, reason=f"from {found[1]}")
         if record is None:
             return replace(told, outcome="runs", reason=self._reason(line, key))
         if not isinstance(step, TestStep):

@@ -206,3 +206,30 @@ def test_the_graph_has_an_edge_from_the_stage_that_is_copied_from(project: Pybui
     assert lines[-2:] == ["  s0_3 -> s1_1 [style=dashed];", "}"]
     assert "fillcolor=orange" in next(line for line in lines if "WORKDIR /work" in line)
     assert sum(line.endswith("{") for line in lines) == sum(line.strip() == "}" for line in lines)
+
+
+def test_shared_caches_are_asked_for_what_the_store_does_not_know(pybuild: Pybuild, tmp_path: Path) -> None:
+    """And nothing of what they say is kept: the build asks for itself."""
+    text = "FROM scratch\nCOPY one /one\nCOPY two /two\nWORKDIR /w\n"
+    for name in ("one", "two", "test.rec"):
+        pybuild.write(name, text)
+    cache = f"type=dir,path={tmp_path}/cache,trust=any,name=team"
+    other = Pybuild(str(tmp_path / "other"), pybuild.cwd)
+    other("build", "test.rec", "--cache-to", cache)
+    pybuild("images")
+    before = sorted(os.listdir(f"{pybuild.root}/layerdb/sha256"))
+    assert outcomes(pybuild) == ["runs", "depends", "depends"]
+    plan = pybuild.json("plan", "--format=json", "test.rec", "--cache-from", cache)
+    told = [(step["outcome"], step["reason"]) for step in real(plan["stages"][0])]
+    assert told == [("cached", "from team")] * 3
+    assert outcomes(pybuild) == ["runs", "depends", "depends"]
+    assert sorted(os.listdir(f"{pybuild.root}/layerdb/sha256")) == before
+    nobody = cache.replace("trust=any", f"trust={tmp_path}/other.pub")
+    pybuild("cache", "keygen", f"{tmp_path}/other")
+    assert outcomes(pybuild, "test.rec", "--cache-from", nobody) == ["runs", "depends", "depends"]
+    (tmp_path / "file").write_text("")
+    down = f"type=dir,path={tmp_path}/file,trust=any"
+    plan = pybuild.json("plan", "--format=json", "test.rec", "--cache-from", down)
+    assert [step["outcome"] for step in real(plan["stages"][0])] == ["runs", "depends", "depends"]
+    assert "is left out of this build" in plan["warnings"][0]["message"]
+    assert pybuild.try_("plan", "test.rec", "--cache-from", down, "--cache-required").code != 0
