@@ -70,6 +70,13 @@ class CacheSpec:
         fields = (("type", self.kind), (field, self.location), *self.options)
         return ",".join(_quoted(f"{name}={value}") for name, value in fields)
 
+    @property
+    def repository(self) -> str:
+        """The repository (`host/path`) that it is, "" if it is none."""
+        from cache.oci.reference import Reference
+
+        return Reference.parse(self.location).name if self.kind == "registry" else ""
+
     @classmethod
     def parse(cls, text: str, *, option: str = "--cache-from", directory: str = ".") -> CacheSpec:
         """Return the cache that `text` names: fields as `type=registry,ref=host/name`, or a repository alone.

@@ -46,6 +46,11 @@ class CacheTier:
         """What opens it again, for reading its layers."""
         return self.spec.place
 
+    @cached_property
+    def repository(self) -> str:
+        """The repository (`host/path`) that it is, "" if it is none."""
+        return self.spec.repository
+
     @property
     def reads(self) -> bool:
         return self.spec.reads

@@ -195,6 +195,8 @@ class Upload:
                 self.sent += blob.size if sent else 0
             if tier.broken:
                 return None
+            if tier.tier.repository:
+                self._store.holders.note(blob.digest, tier.tier.repository)
             blobs.append(blob)
         return tuple(blobs)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from cache.cachemounts import CacheMounts
     from cache.containers import ContainerStore
     from cache.failedsteps import FailedSteps
+    from cache.holders import Holders
     from cache.images import ImageStore
     from cache.lastuse import LastUse
     from cache.layers import Layer, LayerStore
@@ -111,6 +112,12 @@ class Store:
         from cache.absent import AbsentLayers
 
         return AbsentLayers(self.receipts)
+
+    @cached_property
+    def holders(self) -> Holders:
+        from cache.holders import Holders
+
+        return Holders(self.memo)
 
     @cached_property
     def images(self) -> ImageStore:

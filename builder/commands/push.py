@@ -96,6 +96,7 @@ def _check_name(session: Session, image: str, reference: Reference) -> None:
 
 def _push(session: Session, args: argparse.Namespace, reference: Reference, emit: Emit) -> Digest:
     from builder.imagecopy.copier import copy, only, parts_of
+    from builder.imagecopy.lenders import Lenders
     from builder.imagecopy.registries import RegistryDestination
     from builder.imagecopy.storeimages import StoreSource, stored
     from builder.registries import configured, registry_client
@@ -114,7 +115,8 @@ def _push(session: Session, args: argparse.Namespace, reference: Reference, emit
             root = only(source, root, platform)
         parts = parts_of(source, root, referrers=False)
         client = registry_client(configured(config), args.authfile)
-        target = RegistryDestination(client, reference, None, root.descriptor.digest)
+        lenders = Lenders(session.store, group)
+        target = RegistryDestination(client, reference, None, root.descriptor.digest, lenders)
         stack.callback(target.close)
         copy(source, target, parts, emit)
     return root.descriptor.digest

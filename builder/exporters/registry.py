@@ -21,6 +21,7 @@ def export(group: Group, spec: OutputSpec, store: Store, emit: Emit, registries:
     StoreError.
     """
     from builder.imagecopy.copier import copy, parts_of
+    from builder.imagecopy.lenders import Lenders
     from builder.imagecopy.registries import RegistryDestination
     from builder.imagecopy.storeimages import StoreSource
     from builder.registries import registry_client
@@ -29,10 +30,12 @@ def export(group: Group, spec: OutputSpec, store: Store, emit: Emit, registries:
     root = source.root()
     parts = parts_of(source, root, referrers=False)
     digest = root.descriptor.digest
+    lenders = Lenders(store, group)
     size = 0
     for name in group[0].names:
         with ExitStack() as stack:
-            target = RegistryDestination(registry_client(registries), Reference.parse(name), None, digest)
+            client = registry_client(registries)
+            target = RegistryDestination(client, Reference.parse(name), None, digest, lenders)
             stack.callback(target.close)
             size += copy(source, target, parts, emit).size
     return Output(spec, size, digest)

@@ -11,6 +11,7 @@ from builder.imagecopy.base import Document
 
 if TYPE_CHECKING:
     from builder.imagecopy.base import Chunks
+    from builder.imagecopy.lenders import Lenders
     from cache.oci.digest import Digest
     from cache.oci.reference import Reference
     from cache.oci.spec import Descriptor
@@ -57,10 +58,16 @@ class RegistryDestination:
     at_once = 4
 
     def __init__(
-        self, client: RegistryClient, reference: Reference, origin: Reference | None, digest: Digest
+        self,
+        client: RegistryClient,
+        reference: Reference,
+        origin: Reference | None,
+        digest: Digest,
+        lenders: Lenders | None = None,
     ) -> None:
-        """`origin` is the repository that it comes from: one of the same registry lends its blobs. `digest`
-        is that of what will be copied. Raises UsageError if the name has another one, RegistryError.
+        """`origin` is the repository that it comes from: one of the same registry lends its blobs; `lenders`
+        know of others that may. `digest` is that of what will be copied. Raises UsageError if the name has
+        another one, RegistryError.
         """
         if reference.digest not in (None, digest):
             raise UsageError(f"{reference}: what is copied is {digest}", code="usage/place")
@@ -69,14 +76,23 @@ class RegistryDestination:
         self._writer = client.writer(reference)
         same = origin is not None and origin.registry == reference.registry
         self._mounted = origin.repository if origin is not None and same else None
+        self._lenders = lenders
 
     def has(self, descriptor: Descriptor) -> bool:
         """Whether the repository has the blob. Raises RegistryError."""
-        return self._writer.has(descriptor.digest)
+        found = self._writer.has(descriptor.digest)
+        if found and self._lenders is not None:
+            self._lenders.note(descriptor.digest, self._reference)
+        return found
 
     def put(self, descriptor: Descriptor, chunks: Chunks) -> None:
         """Send a blob, or have it mounted. Raises RegistryError, and what reading it raises."""
-        self._writer.put_blob(descriptor, chunks, self._mounted)
+        lenders, digest, mounted = self._lenders, descriptor.digest, self._mounted
+        if mounted is None and lenders is not None:
+            mounted = lenders.of(digest, self._reference)
+        self._writer.put_blob(descriptor, chunks, mounted)
+        if lenders is not None:
+            lenders.note(digest, self._reference)
 
     def add(self, document: Document) -> None:
         descriptor = document.descriptor

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
+from cache.errors import RegistryError
 from cache.registry.auth import push_scope
 from cache.registry.failures import TransportFailure
 from cache.registry.refusals import refusal
@@ -50,7 +51,7 @@ class BlobUpload:
 
         Raises TransportFailure, RegistryError, and what reading the blob raises.
         """
-        if not self._begin():
+        if not self._begin_or_mount():
             return False
         attempt = 0
         while True:
@@ -66,6 +67,19 @@ class BlobUpload:
                 self._session.wait(pause)
                 self._mounted = None
                 self._begin()
+
+    def _begin_or_mount(self) -> bool:
+        """Begin; return False if the blob was mounted. Whoever may not read from there may write here
+        still.
+        """
+        try:
+            return self._begin()
+        except RegistryError:
+            if self._mounted is None:
+                raise
+        self._mounted = None
+        self._scope = push_scope(self._repository)
+        return self._begin()
 
     def _begin(self) -> bool:
         query = {} if self._mounted is None else {"mount": self._descriptor.digest, "from": self._mounted}

@@ -1,0 +1,112 @@
+"""Forty apps on one recipe: what is below them is stored, sent and built once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import re
+import shutil
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from tests.command_fixtures.pybuild import Pybuild
+from tests.registry_fixtures.counting import CountingProxy
+from tests.registry_fixtures.registry import Registry
+
+pytestmark = pytest.mark.peer("busybox", "docker-registry")
+
+_APPS = 40
+_AT_ONCE = 4
+_STEPS = (
+    "COPY busybox /bin/busybox",
+    "COPY classes /jdk/classes",
+    'RUN ["/bin/busybox", "sh", "-c", "cat /proc/sys/kernel/random/uuid > /jdk/built"]',
+)
+_JDK = "\n".join(("FROM scratch", *_STEPS, "ENV JAVA_HOME=/jdk", ""))
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """The JDK's recipe, those of the apps, and what they copy."""
+    found = tmp_path / "work"
+    (found / "jdk").mkdir(parents=True)
+    busybox = shutil.which("busybox")
+    assert busybox is not None
+    shutil.copy(busybox, found / "jdk/busybox")
+    (found / "jdk/classes").write_bytes(random.Random(1).randbytes(2_000_000))
+    (found / "jdk/jdk.rec").write_text(_JDK)
+    for number in range(_APPS):
+        (found / f"app{number}").write_text(f"app {number}\n")
+        (found / f"app{number}.rec").write_text(
+            f'FROM ./jdk/jdk.rec\nCOPY app{number} /app\nCMD ["/bin/busybox", "cat", "/app"]\n'
+        )
+    return found
+
+
+@pytest.fixture
+def proxy(tmp_path: Path) -> Iterator[CountingProxy]:
+    with Registry(os.fspath(tmp_path / "registry")) as registry, CountingProxy(registry.port) as found:
+        yield found
+
+
+def layers_of(proxy: CountingProxy, repository: str) -> list[str]:
+    """Return the digests of the layers of an image in the registry, and see that it has them."""
+    request = urllib.request.Request(
+        f"http://{proxy.address}/v2/{repository}/manifests/1",
+        headers={"Accept": "application/vnd.oci.image.manifest.v1+json"},
+    )
+    with urllib.request.urlopen(request) as answer:
+        manifest = json.load(answer)
+    found = [layer["digest"] for layer in manifest["layers"]]
+    for digest in found:
+        with urllib.request.urlopen(f"http://{proxy.address}/v2/{repository}/blobs/{digest}") as answer:
+            assert f"sha256:{hashlib.sha256(answer.read()).hexdigest()}" == digest
+    return found
+
+
+def test_forty_apps_on_one_jdk(work: Path, tmp_path: Path, proxy: CountingProxy) -> None:
+    """Two machines build and push twenty apps each, several at once. The JDK's steps run once, its layers go
+    to the registry once and come to the other machine once, are stored once on each, and in every app's
+    repository there is the same."""
+    machines = [Pybuild(os.fspath(tmp_path / name), os.fspath(work)) for name in "ab"]
+    cache = f"type=registry,ref={proxy.address}/cache,trust=any,mode=read-write,compression=gzip"
+
+    def build(number: int) -> str:
+        app = f"app{number}"
+        done = machines[number % 2].try_(
+            "build", f"{app}.rec", "-t", f"{proxy.address}/{app}:1", "--push", "--cache-to", cache,
+            "--progress", "plain", SOURCE_DATE_EPOCH="1",
+        )  # fmt: skip
+        assert done.code == 0, done.err
+        assert "warning" not in done.err.lower(), done.err
+        return done.err
+
+    told = [build(0), build(1)]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        told += pool.map(build, range(2, _APPS))
+
+    ran = [int(re.findall(r"(\d+) steps? run", text)[0]) for text in told]
+    assert ran == [len(_STEPS) + 1] + [1] * (_APPS - 1)
+    sent = Counter(digest for digest, _ in proxy.uploaded())
+    fetched = Counter(digest for digest, _ in proxy.downloaded())
+    shown = [layers_of(proxy, f"app{number}") for number in range(_APPS)]
+    jdk = shown[0][: len(_STEPS)]
+    assert all(layers[:-1] == jdk for layers in shown)
+    assert len({layers[-1] for layers in shown}) == _APPS
+    assert [sent[digest] for digest in jdk] == [1, 1, 1]
+    assert [fetched[digest] for digest in jdk] == [1, 1, 1]
+    built = set()
+    for number, machine in enumerate(machines):
+        stored = [name for name in os.listdir(f"{machine.root}/overlay2") if name != "l"]
+        assert len(stored) == len(_STEPS) + _APPS // 2
+        image = f"{proxy.address}/app{number}:1"
+        assert machine("run", image) == f"app {number}\n"
+        built.add(machine("run", image, "/bin/busybox", "cat", "/jdk/built"))
+    assert len(built) == 1
