@@ -13,6 +13,8 @@ import pytest
 
 from tests.command_fixtures.pybuild import Pybuild
 from tests.registry_fixtures import images
+from tests.registry_fixtures.counting import CountingProxy
+from tests.registry_fixtures.faulty import Fault, FaultyProxy
 from tests.registry_fixtures.registry import Registry
 
 pytestmark = pytest.mark.peer("docker-registry", "skopeo")
@@ -132,3 +134,35 @@ def test_what_cannot_be_pushed_is_an_error(pybuild: Pybuild, registry: Registry)
         failed = pybuild.try_(*words)
         assert f"[{code}]" in failed.err, failed.err
         assert failed.code == (3 if code.startswith("registry/") else 2)
+
+
+def test_what_the_registry_has_elsewhere_is_not_sent(
+    pybuild: Pybuild, registry: Registry, tmp_path: Path
+) -> None:
+    """Neither what a base was pulled from another repository, nor what has gone to one."""
+    pybuild.write("base.rec", "FROM scratch\nCOPY base.rec /base.rec\n")
+    pybuild("base.rec", "-t", f"{registry.address}/lent/base:1", "--push")
+    other = Pybuild(str(tmp_path / "other"), str(tmp_path))
+    with CountingProxy(registry.port) as proxy:
+        other.write("own.rec", f"FROM {proxy.address}/lent/base:1\nCOPY app.rec /app.rec\n")
+        for repository, count in (("app", 2), ("again", 0)):  # a layer and the config; nothing
+            proxy.reopen()
+            other("own.rec", "-t", f"{proxy.address}/lent/{repository}:1", "--push")
+            assert len(proxy.uploaded()) == count
+            images.skopeo(
+                "copy", "--src-tls-verify=false", f"docker://{registry.address}/lent/{repository}:1",
+                f"dir:{tmp_path}/{repository}",
+            )  # fmt: skip
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_what_another_repository_does_not_lend_is_sent(
+    pybuild: Pybuild, registry: Registry, status: int
+) -> None:
+    """Who may not read there may write here; and what was there may be gone."""
+    with FaultyProxy(registry.port) as proxy:
+        pybuild("app.rec", "-t", f"{proxy.address}/mine/one-{status}:1", "--push")
+        proxy.faults.append(Fault("status", f"mine%2Fone-{status}", times=99, status=status))
+        pybuild("app.rec", "-t", f"{proxy.address}/mine/two-{status}:1", "--push")
+        assert proxy.faults[0].times < 99
+    assert inspect(registry, f"mine/two-{status}:1")["config"]["Labels"] == {"a": "b"}
