@@ -17,7 +17,8 @@ JAVA_PACKAGES := ca-certificates debian-archive-keyring git gpgv mmdebstrap pyth
 TEST_PACKAGES := $(JAVA_PACKAGES) \
 	buildah busybox-static chromium crun curl docker-registry e2fsprogs fish fuse-overlayfs gcc gpg gpg-agent libc6-dev libcap2-bin oci-image-tool \
 	openssh-client openssl passt podman qemu-user-static runc skopeo tmux uidmap umoci xz-utils zsh zstd
-BENCH_PACKAGES := $(JAVA_PACKAGES) buildah hyperfine runc skopeo umoci
+# docker.io is BuildKit: the bench starts a daemon of its own. Without an init system the package starts none.
+BENCH_PACKAGES := $(JAVA_PACKAGES) buildah docker-registry docker.io gcc libc6-dev runc skopeo umoci
 
 # A directory stands for the files that were removed from it.
 SOURCES := pyproject.toml $(shell find builder cache grammar pybuild_testinfra \
@@ -69,8 +70,12 @@ foreign: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed ## build 
 	$(SUDO) env FOREIGN="static debian java python found" $(BIN)/pytest -v tests/recipes/test_foreign.py $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.bench-packages $(VENV)/.installed ## compare with other builders, as ratios
-	$(SUDO) $(BIN)/python bench/run.py $(ARGS)
+bench: $(VENV)/.bench-packages $(VENV)/.benching ## compare with other builders, as ratios (ARGS=--help: what can be chosen)
+	$(SUDO) $(BIN)/python -m bench.run $(ARGS)
+
+.PHONY: curves
+curves: $(VENV)/.bench-packages $(VENV)/.benching ## what grows with steps, files, bytes and depth
+	$(SUDO) $(BIN)/python -m bench.curves $(ARGS)
 
 .PHONY: kills
 kills: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed ## kill builds at KILLS=200 random instants, and build again after each
@@ -140,6 +145,12 @@ $(VENV)/.python: | $(VENV)/.java-packages
 $(VENV)/.installed: $(SOURCES) | $(VENV)/.python
 	rm -rf build *.egg-info
 	$(PIP) install '.[testinfra]'
+	rm -rf build *.egg-info
+	@touch $@
+
+$(VENV)/.benching: pyproject.toml | $(VENV)/.installed
+	rm -rf build *.egg-info
+	$(PIP) install '.[bench]'
 	rm -rf build *.egg-info
 	@touch $@
 

@@ -18,7 +18,7 @@ def markdown(results: Results, goals: Mapping[str, Sequence[Goal]], pictures: Se
     lines = [
         "# Measured",
         "",
-        "Written by `make bench`; nothing here is typed by hand. The raw figures: [results.json](results.json).",
+        "Written by `make bench`; nothing here is typed by hand. Raw figures: [results.json](results.json).",
         "",
         *_how(results),
         "",
@@ -40,14 +40,14 @@ def markdown(results: Results, goals: Mapping[str, Sequence[Goal]], pictures: Se
 
 
 def _how(results: Results) -> list[str]:
-    scale = (
-        "" if results.scale == 1 else f" The workloads have {results.scale:g} of their size: this is a try."
-    )
+    small = results.scale != 1
+    scale = [f"The workloads have {results.scale:g} of their size: this is a try."] if small else []
     return [
-        f"Whole commands from start to exit: one run of each in turn, {results.rounds} rounds (fewer of what takes long),",
-        "medians. Processor time is that of the command with all its descendants, and of the daemon where there",
-        "is one. Peak memory is the most that these held at one time (PSS, without the page cache), in a run",
-        f"that is not timed. A ratio is the other's figure by pybuild's.{scale}",
+        f"Whole commands from start to exit: one run of each in turn, {results.rounds} rounds (fewer of",
+        "what takes long), medians. Processor time: of the command with all its descendants, and of the",
+        "daemon where there is one. Peak memory: the most that these held at one time (PSS, without the",
+        "page cache), in a run that is not timed. A ratio is the other's figure by pybuild's.",
+        *scale,
     ]
 
 

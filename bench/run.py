@@ -89,16 +89,16 @@ def measure(workload: Workload, ground: Ground, effort: Effort) -> Measured:
     """Measure one workload on its new ground."""
     say(workload.title)
     os.mkdir(ground.directory)
-    with ground.cleanup:
-        try:
+    try:
+        with ground.cleanup:
             series = interleaved(workload.subjects(ground), effort, ground.log, say)
-        except CommandFailed as failure:
-            say(f"  failed: {failure}")
-            return Measured(workload.name, workload.title, (), str(failure))
-        finally:
-            for peer in ground.peers:
-                peer.forget()
-            shutil.rmtree(ground.directory, ignore_errors=True)
+    except CommandFailed as failure:
+        say(f"  failed: {failure}")
+        return Measured(workload.name, workload.title, (), str(failure))
+    finally:
+        for peer in ground.peers:
+            peer.forget()
+        shutil.rmtree(ground.directory, ignore_errors=True)
     return Measured(workload.name, workload.title, tuple(series))
 
 
@@ -148,6 +148,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="pybuild-bench-") as directory:
         try:
             results = measure_all(options, directory)
+        except CommandFailed as failure:
+            sys.exit(f"bench/run.py: {failure}")
         finally:
             unmount_below(directory)
     print(write(results, options.results, not options.no_plots))

@@ -124,6 +124,7 @@ class Push:
                     _built(ground, peer, build)
                 else:
                     peer.load(archive, _TAG)
+                    ground.cleanup.callback(peer.loaded.pop, _TAG)
 
             def each(run: int) -> None:
                 registry.empty()
