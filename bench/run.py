@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 
 from bench import command, rootfs
 from bench.command import CommandFailed
@@ -102,15 +104,19 @@ def measure(workload: Workload, ground: Ground, effort: Effort) -> Measured:
     return Measured(workload.name, workload.title, tuple(series))
 
 
-def measure_all(options: argparse.Namespace, directory: str) -> Results:
-    """Set up the peers, measure the workloads that were asked for, and end the peers."""
+def measure_all(options: argparse.Namespace, directory: str, keep: Callable[[Results], object]) -> Results:
+    """Set up the peers, measure the workloads that were asked for, and end the peers.
+
+    After each workload, `keep` is given what there is by then.
+    """
     used, versions = chosen_peers(options.peer or list(DEFAULT))
     workloads = [one for one in WORKLOADS if options.workload is None or one.name in options.workload]
     tar, base = os.path.join(directory, "base.tar"), os.path.join(directory, "base.oci")
     rootfs.make(tar)
     rootfs.as_oci_archive(tar, base, BASE)
     effort = Effort(options.runs, options.budget, not options.no_memory)
-    measured = []
+    where = machine(directory)
+    results = Results(where, versions, options.runs, options.scale, ())
     with contextlib.ExitStack() as cleanup:
         for peer in used:
             cleanup.callback(peer.tear_down)
@@ -119,15 +125,21 @@ def measure_all(options: argparse.Namespace, directory: str) -> Results:
         log = os.path.join(directory, "log")
         for one in workloads:
             ground = Ground(os.path.join(directory, one.name), used, Size(options.scale), log)
-            measured.append(measure(one, ground, effort))
-    return Results(machine(directory), versions, options.runs, options.scale, tuple(measured))
+            workloads_done = (*results.workloads, measure(one, ground, effort))
+            results = dataclasses.replace(results, workloads=workloads_done)
+            keep(results)
+    return results
 
 
-def write(results: Results, directory: str, with_plots: bool) -> str:
-    """Write page, figures and plots into `directory`; return the page."""
+def write_figures(results: Results, directory: str) -> None:
+    """Write the raw figures into `directory`."""
     os.makedirs(directory, exist_ok=True)
     with open(os.path.join(directory, "results.json"), "w", encoding="utf-8") as file:
         file.write(to_json(results))
+
+
+def write_page(results: Results, directory: str, with_plots: bool) -> str:
+    """Write page and plots into `directory`; return the page."""
     pictures = []
     if with_plots:
         from bench import plots
@@ -147,12 +159,12 @@ def main() -> None:
     command.adopt_orphans()
     with tempfile.TemporaryDirectory(prefix="pybuild-bench-") as directory:
         try:
-            results = measure_all(options, directory)
+            results = measure_all(options, directory, lambda so_far: write_figures(so_far, options.results))
         except CommandFailed as failure:
             sys.exit(f"bench/run.py: {failure}")
         finally:
             unmount_below(directory)
-    print(write(results, options.results, not options.no_plots))
+    print(write_page(results, options.results, not options.no_plots))
 
 
 if __name__ == "__main__":
