@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Callable
@@ -22,7 +23,7 @@ from bench.mounts import in_private_mounts, unmount_below
 from bench.peers import DEFAULT, OURS, Peer, peers
 from bench.peers.protocol import Unavailable
 from bench.report import markdown
-from bench.results import Measured, Results, to_json
+from bench.results import Measured, Results, from_json, to_json
 from bench.rounds import Effort, interleaved
 from bench.workloads import WORKLOADS
 from bench.workloads.ground import BASE, Ground, Size, Workload
@@ -59,6 +60,11 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--no-memory", action="store_true", help="without the runs that measure peak memory")
     parser.add_argument("--no-plots", action="store_true", help="without plots, which need matplotlib")
+    parser.add_argument(
+        "--update",
+        action="store_true",
+        help="keep what results.json has of other workloads, if machine, versions and sizes are the same",
+    )
     parser.add_argument(
         "--results",
         default=HERE,
@@ -131,6 +137,18 @@ def measure_all(options: argparse.Namespace, directory: str, keep: Callable[[Res
     return results
 
 
+def merged(before: Results, after: Results) -> Results:
+    """Return `after` with those workloads of `before` that it has not, in the order of the suite."""
+    if (before.machine, before.scale) != (after.machine, after.scale):
+        sys.exit("bench/run.py: --update: what is there is of another machine, or of other sizes")
+    versions = {**before.versions, **after.versions}
+    if any(versions[name] != version for name, version in before.versions.items()):
+        sys.exit("bench/run.py: --update: what is there is of other versions")
+    found = {one.name: one for one in (*before.workloads, *after.workloads)}
+    ordered = tuple(found[one.name] for one in WORKLOADS if one.name in found)
+    return dataclasses.replace(after, versions=versions, workloads=ordered)
+
+
 def write_figures(results: Results, directory: str) -> None:
     """Write the raw figures into `directory`."""
     os.makedirs(directory, exist_ok=True)
@@ -155,11 +173,23 @@ def main() -> None:
     options = arguments()
     if os.geteuid() != 0:
         sys.exit("bench/run.py: the peers build as root: run this as root")
+    figures = os.path.join(options.results, "results.json")
+    before = None
+    if options.update and os.path.exists(figures):
+        with open(figures, encoding="utf-8") as file:
+            before = from_json(file.read())
     in_private_mounts()
     command.adopt_orphans()
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what was started is ended
+
+    def keep(so_far: Results) -> Results:
+        results = so_far if before is None else merged(before, so_far)
+        write_figures(results, options.results)
+        return results
+
     with tempfile.TemporaryDirectory(prefix="pybuild-bench-") as directory:
         try:
-            results = measure_all(options, directory, lambda so_far: write_figures(so_far, options.results))
+            results = keep(measure_all(options, directory, keep))
         except CommandFailed as failure:
             sys.exit(f"bench/run.py: {failure}")
         finally:

@@ -25,9 +25,8 @@ class Pybuild:
     loaded: dict[str, str] = field(default_factory=dict)
 
     def version(self) -> str:
-        return (
-            f"{do(*self._program(), 'version', environment=self._where())}, Python {sys.version.split()[0]}"
-        )
+        own = do(*self._program(), "version", environment=self._where()).splitlines()[0]
+        return f"{own} ({_commit()}), Python {sys.version.split()[0]}"
 
     def set_up(self, directory: str) -> None:
         os.mkdir(directory)
@@ -84,3 +83,14 @@ class Pybuild:
 
     def _command(self, *words: str) -> Command:
         return Command([*self._program(), *words], self._environment)
+
+
+def _commit() -> str:
+    """Return the last commit that changed the program."""
+    rooms = [os.path.join(REPOSITORY, room) for room in ("builder", "cache", "grammar")]
+    if shutil.which("git") is None or not os.path.exists(os.path.join(REPOSITORY, ".git")):
+        return "no commit"
+    git = ("git", "-c", "safe.directory=*", "-C", REPOSITORY)
+    commit = do(*git, "log", "-1", "--format=commit %h", "--", *rooms, environment={})
+    changed = do(*git, "status", "--porcelain", "--", *rooms, environment={})
+    return f"{commit}, and changes" if changed else commit

@@ -12,6 +12,7 @@ from bench.workloads.steps import Growth, NothingToDo, Stages, TrivialSteps
 
 WORKLOADS: tuple[Workload, ...] = (
     NothingToDo(),
+    NothingToDo(first=True),
     TrivialSteps(50, (Goal(0.5),)),
     TrivialSteps(200, (Goal(0.5),)),
     Growth(),

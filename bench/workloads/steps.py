@@ -18,15 +18,22 @@ def trivial(steps: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class NothingToDo:
-    """A rebuild in which no step has anything to do: what is paid each time for having built already."""
+    """A rebuild in which no step has anything to do: what is paid each time for having built already.
 
+    `first`: the one right after the build that ran the steps; else one of many.
+    """
+
+    first: bool = False
     steps: int = 10
-    name: str = "no-op"
     goals: tuple[Goal, ...] = (Goal(0.3),)
 
     @property
+    def name(self) -> str:
+        return "no-op-first" if self.first else "no-op"
+
+    @property
     def title(self) -> str:
-        return f"Rebuild of {self.steps} steps, nothing changed"
+        return f"{'First rebuild' if self.first else 'Rebuild'} of {self.steps} steps, nothing changed"
 
     def subjects(self, ground: Ground) -> list[Subject]:
         recipe = ground.write("context/Dockerfile", trivial(self.steps - 1) + "COPY greeting.txt /\n")
@@ -34,7 +41,15 @@ class NothingToDo:
         build = Build(recipe, f"bench-{self.name}")
 
         def subject(peer: Peer) -> Subject:
-            return after(peer, lambda: ground.run(peer.build(build)), lambda run: peer.build(build))
+            def built() -> None:
+                peer.forget()
+                ground.run(peer.build(build))
+
+            def each(run: int) -> None:
+                if self.first:
+                    built()
+
+            return after(peer, built, lambda run: peer.build(build), each)
 
         return [*map(subject, ground.builders), floors.python()]
 
