@@ -55,6 +55,10 @@ class ContainersFiles:
 
         return find(host, self._environ)
 
+    def credential_helpers(self) -> tuple[str, ...]:
+        """The credential helpers that are named. Raises RegistryError."""
+        return self.conf.helpers
+
 
 def registry_transport(environ: Mapping[str, str] = os.environ) -> UrllibTransport:
     """Return the way to registries."""
@@ -73,7 +77,9 @@ def registry_client(
 
     logins = {**environ, "REGISTRY_AUTH_FILE": authfile} if authfile else environ
     return RegistryClient(
-        registry_transport(environ), registries=registries, credentials=StoredCredentials(logins)
+        registry_transport(environ),
+        registries=registries,
+        credentials=StoredCredentials(logins, registries.credential_helpers),
     )
 
 
@@ -94,6 +100,6 @@ def cache_client(
             user_agent=f"pybuild/{VERSION}", connect=min(timeout, 10.0), read=timeout, environ=environ
         ),
         registries=registries,
-        credentials=StoredCredentials(environ),
+        credentials=StoredCredentials(environ, registries.credential_helpers),
         policy=RetryPolicy(attempts=2, patience=timeout, finishing=max(60.0, timeout)),
     )

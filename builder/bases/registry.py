@@ -118,11 +118,11 @@ class RegistryTransport:
             from cache.registry.credentials import StoredCredentials
             from cache.registry.transport import UrllibTransport
 
-            environ = self._around.environ
+            environ, registries = self._around.environ, self._around.registries
             self._client = RegistryClient(
                 UrllibTransport(user_agent=f"pybuild/{VERSION}", environ=environ),
-                registries=self._around.registries,
-                credentials=StoredCredentials(environ),
+                registries=registries,
+                credentials=StoredCredentials(environ, registries.credential_helpers if registries else None),
             )
         return self._client
 

@@ -49,10 +49,11 @@ def run(args: argparse.Namespace) -> int:
     if args.list:
         return _list(args)
     key = login_key(args.registry)
+    registries = configured(load(args.config))
     if args.get_login:
-        return _show(key, args.authfile)
+        return _show(key, args.authfile, registries)
     _check(args)
-    registries, transport = configured(load(args.config)), registry_transport()
+    transport = registry_transport()
     try:
         if not (args.username or args.password is not None) and _known(args, transport, registries, key):
             return 0
@@ -85,22 +86,22 @@ def _list(args: argparse.Namespace) -> int:
     return 0
 
 
-def _show(key: str, authfile: str | None) -> int:
+def _show(key: str, authfile: str | None, registries: Registries) -> int:
     from cache.errors import RegistryError
 
-    found = _stored(key, authfile)
+    found = _stored(key, authfile, registries)
     if found is None:
         raise RegistryError(f"not logged in to {key}", code="registry/unauthorized")
     print(found.username or "<token>")
     return 0
 
 
-def _stored(key: str, authfile: str | None) -> Credential | None:
+def _stored(key: str, authfile: str | None, registries: Registries) -> Credential | None:
     from cache.registry.credentials import StoredCredentials
 
     environ = {**os.environ, "REGISTRY_AUTH_FILE": authfile} if authfile else os.environ
     registry, _, repository = key.partition("/")
-    return StoredCredentials(environ).find(registry, repository)
+    return StoredCredentials(environ, registries.credential_helpers).find(registry, repository)
 
 
 def _known(args: argparse.Namespace, transport: Transport, registries: Registries, key: str) -> bool:
@@ -108,7 +109,7 @@ def _known(args: argparse.Namespace, transport: Transport, registries: Registrie
     from cache.errors import RegistryError
     from cache.registry.login import verify
 
-    found = _stored(key, args.authfile)
+    found = _stored(key, args.authfile, registries)
     if found is None:
         return False
     try:

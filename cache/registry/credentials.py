@@ -8,7 +8,7 @@ A secret is never logged, never in an error, and never in a repr.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -17,6 +17,9 @@ from cache.oci.reference import DEFAULT_REGISTRY
 
 HUB_KEYS = ("https://index.docker.io/v1/", "index.docker.io", "docker.io", "registry-1.docker.io")
 """What Docker Hub's login may stand under; Docker itself looks under the first alone."""
+
+AUTH_FILES = "containers-auth.json"
+"""What registries.conf calls the files, among credential helpers."""
 
 _HELPER_SECONDS = 30
 
@@ -49,17 +52,41 @@ class StoredCredentials:
     `environ` names them: $REGISTRY_AUTH_FILE alone, if it is set; else $XDG_RUNTIME_DIR/containers/auth.json
     (or /run/containers/UID/auth.json), $XDG_CONFIG_HOME/containers/auth.json and $DOCKER_CONFIG/config.json
     (~/.docker/config.json); the first that knows the registry wins. Files are read when first needed.
+
+    `helpers` are the credential helpers that registries.conf names, for all registries, and AUTH_FILES where
+    the files come among them; else these come last. With $REGISTRY_AUTH_FILE nobody but that file is asked.
     """
 
-    def __init__(self, environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        environ: Mapping[str, str] = os.environ,
+        helpers: Callable[[], tuple[str, ...]] | None = None,
+    ) -> None:
         self._environ = environ
+        self._helpers = helpers
         self._files: tuple[Mapping[str, Any], ...] | None = None
 
     def find(self, registry: str, repository: str) -> Credential | None:
         """Return the credential for `registry`/`repository`, or None.
 
-        Raises RegistryError (registry/credentials) if a file is not JSON or a credential helper fails.
+        Raises RegistryError (registry/credentials) if a file is not JSON or a credential helper fails,
+        (registry/config) if it cannot be said which helpers there are.
         """
+        for helper in self._order():
+            if helper == AUTH_FILES:
+                found = self._in_files(registry, repository)
+            else:
+                found = _ask_helper(helper, registry, self._environ)
+            if found is not None:
+                return found
+        return None
+
+    def _order(self) -> tuple[str, ...]:
+        if self._helpers is None or self._environ.get("REGISTRY_AUTH_FILE"):
+            return (AUTH_FILES,)
+        return tuple(dict.fromkeys((*self._helpers(), AUTH_FILES)))
+
+    def _in_files(self, registry: str, repository: str) -> Credential | None:
         if self._files is None:
             self._files = tuple(_read(path) for path in auth_files(self._environ))
         for content in self._files:

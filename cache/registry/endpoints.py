@@ -67,6 +67,9 @@ class HostFiles(Protocol):
     def certificates(self, host: str) -> Certificates:
         """The certificates for `host[:port]`."""
 
+    def credential_helpers(self) -> tuple[str, ...]:
+        """The credential helpers of registries.conf. Raises RegistryError."""
+
 
 @dataclass(frozen=True, slots=True)
 class Registries:
@@ -104,6 +107,10 @@ class Registries:
             settings = RegistrySettings(insecure=rule is not None and rule.insecure)
         host = DOCKER_HUB if registry == DEFAULT_REGISTRY else registry
         return self._endpoint(registry, host, "", None, settings, is_mirror=False)
+
+    def credential_helpers(self) -> tuple[str, ...]:
+        """The credential helpers that this host's files name, in order. Raises RegistryError."""
+        return () if self.files is None else self.files.credential_helpers()
 
     def _rule(self, reference: Reference | None) -> Rule | None:
         rule = self.files.rule(reference) if self.files is not None and reference is not None else None

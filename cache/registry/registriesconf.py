@@ -62,11 +62,14 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class RegistriesConf:
-    """All files together. `aliases` are those of short names; `search` are registries to look for them in."""
+    """All files together. `aliases` are those of short names; `search` are registries to look for them in;
+    `helpers` are credential helpers, in the order in which they are asked, AUTH_FILES among them.
+    """
 
     rules: tuple[Rule, ...] = ()
     aliases: Mapping[str, str] = field(default_factory=lambda: _NONE)
     search: tuple[str, ...] = ()
+    helpers: tuple[str, ...] = ()
 
     def rule(self, reference: Reference) -> Rule | None:
         """The rule for `reference`: the one with the longest prefix."""
@@ -81,6 +84,7 @@ def load(environ: Mapping[str, str]) -> RegistriesConf:
     rules: dict[str, Rule] = {}
     aliases: dict[str, str] = {}
     search: tuple[str, ...] = ()
+    helpers: tuple[str, ...] = ()
     for path in files(environ):
         content = _read(path)
         if content is None:
@@ -88,13 +92,14 @@ def load(environ: Mapping[str, str]) -> RegistriesConf:
         reader = _Reader(path)
         # A later file's list and its rules take the place of an earlier one's, prefix by prefix.
         search = reader.search(content) or search
+        helpers = reader.helpers(content) or helpers
         rules.update((rule.prefix, rule) for rule in reader.rules(content))
         for name, value in reader.aliases(content):
             if value:
                 aliases[name] = value
             else:
                 aliases.pop(name, None)
-    return RegistriesConf(tuple(rules.values()), MappingProxyType(aliases), search)
+    return RegistriesConf(tuple(rules.values()), MappingProxyType(aliases), search, helpers)
 
 
 def files(environ: Mapping[str, str]) -> Iterator[str]:
@@ -133,10 +138,10 @@ class _Reader:
         self._path = path
 
     def search(self, content: Mapping[str, Any]) -> tuple[str, ...]:
-        value = content.get("unqualified-search-registries", [])
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            raise self._wrong("unqualified-search-registries must be a list of strings")
-        return tuple(item.rstrip("/") for item in value)
+        return tuple(item.rstrip("/") for item in self._strings(content, "unqualified-search-registries"))
+
+    def helpers(self, content: Mapping[str, Any]) -> tuple[str, ...]:
+        return self._strings(content, "credential-helpers")
 
     def aliases(self, content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         table = content.get("aliases", {})
@@ -179,6 +184,12 @@ class _Reader:
         if pulls not in ("all", "digest-only", "tag-only"):
             raise self._wrong("pull-from-mirror must be all, digest-only or tag-only")
         return Mirror(location, self._flag(table, "insecure"), pulls)
+
+    def _strings(self, content: Mapping[str, Any], key: str) -> tuple[str, ...]:
+        value = content.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            raise self._wrong(f"{key} must be a list of strings")
+        return tuple(value)
 
     def _place(self, table: Any, key: str) -> str:
         if not isinstance(table, dict) or not isinstance(value := table.get(key, ""), str):

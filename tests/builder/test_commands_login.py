@@ -224,6 +224,40 @@ def test_a_credential_helper_keeps_the_login(home: Home, registry: Registry, sec
     assert PASSWORD not in (keep / "arguments").read_text()
 
 
+def test_helpers_of_registries_conf_are_asked_as_by_skopeo(home: Home, registry: Registry) -> None:
+    """In the order that it gives, the files among them; what it names is for all registries."""
+    program, keep = home.path / "docker-credential-kept", home.path / "keep"
+    program.write_text(HELPER)
+    program.chmod(0o755)
+    keep.mkdir()
+    (keep / "secret").write_text(json.dumps({"Username": USER, "Secret": PASSWORD}))
+    conf = home.path / ".config/containers/registries.conf"
+    conf.parent.mkdir(parents=True)
+    env = {"PATH": f"{home.path}:{os.environ['PATH']}", "KEEP": str(keep)}
+    name = f"docker://{registry.address}/none:1"
+
+    def refused(helpers: str, said: dict[str, Any]) -> list[bool]:
+        conf.write_text(f"credential-helpers = {helpers}\n")
+        home.write(home.podman, {"auths": said})
+        environ = {**os.environ, **home.environ, **env}
+        theirs = subprocess.run(
+            ["skopeo", "inspect", "--tls-verify=false", name], env=environ, capture_output=True, text=True
+        )
+        ours = home("inspect", "--remote", name.removeprefix("docker://"), **env)
+        assert ours.code == 3 and theirs.returncode
+        return ["unauthorized" in theirs.stderr, "registry/unauthorized" in ours.err]
+
+    wrong = {registry.address: _auth("wrong")}
+    assert refused('["containers-auth.json"]', {}) == [True, True]
+    assert refused('["kept"]', {}) == [False, False]
+    assert refused('["containers-auth.json", "kept"]', {}) == [False, False]
+    assert refused('["containers-auth.json", "kept"]', wrong) == [True, True]
+    assert refused('["kept", "containers-auth.json"]', wrong) == [False, False]
+    assert home("login", "--get-login", registry.address, **env).out == f"{USER}\n"
+    conf.write_text("credential-helpers = 'kept'\n")
+    assert "registry/config" in home("inspect", "--remote", name.removeprefix("docker://"), **env).err
+
+
 def test_a_helper_that_fails_does_not_repeat_the_password(home: Home, registry: Registry) -> None:
     program = home.path / "docker-credential-bad"
     program.write_text("#!/bin/sh\ncat\nexit 1\n")

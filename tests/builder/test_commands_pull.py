@@ -11,6 +11,7 @@ import pytest
 
 from tests.command_fixtures.pybuild import Pybuild
 from tests.registry_fixtures import images
+from tests.registry_fixtures.counting import CountingProxy
 from tests.registry_fixtures.registry import PASSWORD, USER, Registry
 
 pytestmark = pytest.mark.peer("docker-registry", "skopeo", "umoci")
@@ -117,3 +118,28 @@ def test_logins_of_a_named_file_are_used(puller: Pybuild, tmp_path: Path) -> Non
         words = ["-u", USER, "--password-stdin", "--authfile", logins]
         puller("login", *words, registry.address, stdin=PASSWORD)
         assert puller("pull", "-q", "--authfile", logins, name, HOME=str(tmp_path)).startswith("sha256:")
+
+
+def test_a_mirror_that_pybuild_toml_names_has_it_all(
+    puller: Pybuild, registry: Registry, tmp_path: Path
+) -> None:
+    """Manifest, config and layers come from there, for a pull and for a build; the registry itself, which is
+    not even there, is asked for what the mirror lacks alone."""
+    for name in (f"{registry.address}/app:1", f"{registry.address}/other:1"):
+        images.skopeo(
+            "copy", "--src-tls-verify=false", "--dest-tls-verify=false",
+            f"docker://{registry.address}/app:1", f"docker://{name.replace('/', '/hub/', 1)}",
+        )  # fmt: skip
+    with CountingProxy(registry.port) as proxy:
+        puller.write(
+            "pybuild.toml", f'[registries."registry.invalid"]\nmirrors = ["http://{proxy.address}/hub"]\n'
+        )
+        assert puller("pull", "registry.invalid/app:1").startswith("Pulled registry.invalid/app:1@sha256:")
+        assert len(proxy.downloaded()) == 3
+        puller.write("own.rec", "FROM registry.invalid/other:1\nCOPY own.rec /own.rec\n")
+        puller("own.rec", "-o", "type=dir,dest=out")
+        assert (tmp_path / "out/etc/conf").read_text() == "x=1\n"
+        assert {each.path.split("/")[2] for each in proxy.exchanges} == {"hub"}
+    lacking = puller.try_("pull", "registry.invalid/none:1")
+    assert lacking.code == 3
+    assert "registry.invalid" in lacking.err
