@@ -88,7 +88,7 @@ def _finish(pid: int, command: Command, log: str) -> float:
     """Wait for `pid` and for what it left behind; return their processor seconds."""
     try:
         _, status, usage = os.wait4(pid, 0)
-    except KeyboardInterrupt:
+    except BaseException:  # the suite is ended
         os.kill(pid, signal.SIGTERM)
         os.waitpid(pid, 0)
         raise

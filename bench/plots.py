@@ -97,8 +97,7 @@ def curve(lines: Sequence[Line], title: str, x: str, y: str, path: str) -> None:
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     for line in lines:
-        colour = _COLOURS.get(line.name, _OTHER)
-        axes.plot(*zip(*line.points, strict=True), marker="o", markersize=4, label=line.name, color=colour)
+        axes.plot(*zip(*line.points, strict=True), marker="o", markersize=4, label=line.name)
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlabel(x)

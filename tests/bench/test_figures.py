@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import pytest
 
 from bench.compare import changes, table
 from bench.goals import Goal, judge
-from bench.plots import bars
+from bench.plots import bars, of_results
 from bench.report import markdown, mebibytes, seconds
 from bench.results import BadResults, Measured, Results, from_json, to_json
 from bench.rounds import Effort
+from bench.run import merged
 from bench.samples import Kind, Sample, Series, best_of, ratio
 
 
@@ -149,3 +151,31 @@ def test_effort_is_bounded_by_rounds_and_by_time() -> None:
     assert not effort.goes_on([Sample(1, 1)] * 3)
     assert not effort.goes_on([Sample(6, 1)])
     assert effort.goes_on([Sample(5, 1)])
+
+
+def test_a_part_that_was_measured_anew_takes_the_place_of_the_old_one() -> None:
+    def of(*names: str, wall: float, version: str = "1") -> Results:
+        workloads = tuple(Measured(name, name, (series("pybuild", wall, kind="ours"),)) for name in names)
+        return Results("a machine", {"pybuild": version}, 3, 1, workloads)
+
+    found = merged(of("run-50", "no-op", "push", wall=1.0), of("push", wall=2.0))
+    assert [(one.name, one.series[0].wall) for one in found.workloads] == [
+        ("no-op", 1.0),
+        ("run-50", 1.0),
+        ("push", 2.0),
+    ]
+    with pytest.raises(SystemExit, match="other versions"):
+        merged(of("no-op", wall=1.0), of("push", wall=2.0, version="2"))
+    with pytest.raises(SystemExit, match="another machine"):
+        merged(of("no-op", wall=1.0), dataclasses.replace(of("push", wall=2.0), scale=0.5))
+
+
+def test_pictures_are_drawn(tmp_path: os.PathLike[str]) -> None:
+    assert of_results(results(OURS, FAST, SLOW), os.fspath(tmp_path)) == [
+        "plots/times.png",
+        "plots/processor.png",
+        "plots/memory.png",
+    ]
+    for name in ("times", "processor", "memory"):
+        with open(os.path.join(tmp_path, "plots", f"{name}.png"), "rb") as file:
+            assert file.read(8) == b"\x89PNG\r\n\x1a\n"
