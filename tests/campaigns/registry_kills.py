@@ -96,15 +96,19 @@ def _bring_back(place: Place) -> None:
 
 
 def points(total: int, count: int) -> list[int]:
-    """Return `count` numbers from 1 to `total`, spread evenly, the first and the last among them."""
-    return [1 + (total - 1) * number // max(1, count - 1) for number in range(count)]
+    """Return `count` numbers from 1 to `total`, spread evenly, the first and the last among them; or the
+    middle.
+    """
+    if count == 1:
+        return [(total + 1) // 2]
+    return [1 + (total - 1) * number // (count - 1) for number in range(count)]
 
 
 def campaign(directory: str, kills: int, names: list[str]) -> dict[str, Tally]:
     """Kill `kills` times in each scene; return what came of it, by scene."""
     tallies = {}
     with Place.made(directory) as place:
-        for each in SCENES:
+        for turn, each in enumerate(SCENES):
             if names and each.name not in names:
                 continue
             tally = tallies[each.name] = Tally()
@@ -116,7 +120,7 @@ def campaign(directory: str, kills: int, names: list[str]) -> dict[str, Tally]:
                 tally.faults.append(f"{each.name}, undisturbed: {undisturbed.err} {faults}")
                 continue
             for number, point in enumerate(points(total, kills)):
-                kill_at(place, each, point, number % 2 == 1, tally)
+                kill_at(place, each, point, (turn + number) % 2 == 1, tally)
             print(
                 f"{each.name}: {tally.kills} kills over {total} events, {tally.struck} under way, "
                 f"{tally.survived} survived, {tally.new} were new and whole, {tally.kept} blobs had arrived, "
