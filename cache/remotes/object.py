@@ -151,7 +151,7 @@ class ObjectCache:
         return Collected(len(doomed), len(blobs), size)
 
     def stop(self) -> None:
-        """See RemoteCache. What waits for an answer waits until its time is over."""
+        """See RemoteCache."""
         self._objects.stop()
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
@@ -29,6 +30,8 @@ _PARTS_AT_ONCE = 4
 _PART_TIMEOUT = 60.0
 """Seconds for a part: that is 2.8 Mbit/s with `_PARTS_AT_ONCE`."""
 _LARGE = 1 << 20
+_SEEN = 0.1
+"""Seconds until somebody who waits has seen that it is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +67,7 @@ class ObjectStore:
         self._stopped = threading.Event()
 
     def stop(self) -> None:
-        """Make transfers end at their next chunk, and everything else before it begins."""
+        """Let nobody wait any longer: what is under way fails, and everything else before it begins."""
         self._stopped.set()
 
     def close(self) -> None:
@@ -77,7 +80,7 @@ class ObjectStore:
         with self._reaching():
             store, obstore = self._open()
             try:
-                size: int = obstore.head(store, path)["size"]
+                size: int = self._answer(lambda: obstore.head(store, path)["size"])
             except FileNotFoundError:
                 return None
             return size
@@ -87,8 +90,8 @@ class ObjectStore:
         with self._reaching():
             store, obstore = self._open()
             try:
-                found = obstore.get(store, path)
-                return None if found.meta["size"] > limit else bytes(found.bytes())
+                found = self._answer(lambda: obstore.get(store, path))
+                return None if found.meta["size"] > limit else self._answer(lambda: bytes(found.bytes()))
             except FileNotFoundError:
                 return None
 
@@ -103,7 +106,7 @@ class ObjectStore:
             from obstore.exceptions import AlreadyExistsError, PreconditionError
 
             try:
-                obstore.put(store, path, data, mode="create", use_multipart=False)
+                self._answer(lambda: obstore.put(store, path, data, mode="create", use_multipart=False))
             except (AlreadyExistsError, PreconditionError):
                 return False
             return True
@@ -112,21 +115,24 @@ class ObjectStore:
         """Put an object, in place of another one or not."""
         with self._reaching():
             store, obstore = self._open()
-            obstore.put(store, path, data, use_multipart=False)
+            self._answer(lambda: obstore.put(store, path, data, use_multipart=False))
 
     def send(self, path: str, chunks: Iterator[bytes]) -> None:
         """Put an object of any size, in parts. If `chunks` raises there is none afterwards."""
         with self._reaching():
             store, obstore = self._open(transfer=True)
             sent = self._until_stopped(chunks)
-            obstore.put(store, path, sent, use_multipart=True, max_concurrency=_PARTS_AT_ONCE)
+            self._answer(
+                lambda: obstore.put(store, path, sent, use_multipart=True, max_concurrency=_PARTS_AT_ONCE)
+            )
 
     def chunks(self, path: str, size: int) -> Iterator[bytes]:
         """Yield the first `size` bytes of an object as they arrive."""
         with self._reaching():
             store, obstore = self._open(transfer=True)
             left = size
-            for chunk in self._until_stopped(obstore.get(store, path).stream(min_chunk_size=_CHUNK)):
+            found = self._answer(lambda: obstore.get(store, path))
+            for chunk in self._arriving(found.stream(min_chunk_size=_CHUNK)):
                 data = bytes(chunk)[:left]
                 left -= len(data)
                 yield data
@@ -135,7 +141,7 @@ class ObjectStore:
         """Yield the objects below `prefix`, a path."""
         with self._reaching():
             store, obstore = self._open()
-            for page in obstore.list(store, prefix=prefix):
+            for page in self._arriving(obstore.list(store, prefix=prefix)):
                 for each in page:
                     yield Listed(each["path"], each["size"], each["last_modified"].timestamp())
 
@@ -146,7 +152,7 @@ class ObjectStore:
             with self._reaching():
                 store, obstore = self._open()
                 try:
-                    obstore.delete(store, path)
+                    self._answer(lambda: obstore.delete(store, path))
                 except FileNotFoundError:
                     return
 
@@ -160,10 +166,33 @@ class ObjectStore:
         with ThreadPoolExecutor(_AT_ONCE) as pool:
             return list(pool.map(act, paths))
 
-    def _until_stopped(self, chunks: Iterable[Any]) -> Iterator[Any]:
+    def _until_stopped(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         for chunk in chunks:
             self._check()
             yield chunk
+
+    def _arriving(self, pieces: Iterable[Any]) -> Iterator[Any]:
+        rest = iter(pieces)
+        while (chunk := self._answer(lambda: next(rest, None))) is not None:
+            yield chunk
+
+    def _answer(self, ask: Callable[[], Found]) -> Found:
+        """Return what `ask` does. What waits for an answer cannot be cut, so it waits in a thread that may be
+        left behind: nobody else does once this is stopped.
+        """
+        self._check()
+        asking: Future[Found] = Future()
+
+        def work() -> None:
+            try:
+                asking.set_result(ask())
+            except BaseException as error:
+                asking.set_exception(error)
+
+        threading.Thread(target=work, name="object", daemon=True).start()
+        while not wait([asking], _SEEN).done:
+            self._check()
+        return asking.result()
 
     def _check(self) -> None:
         if self._stopped.is_set():

@@ -200,6 +200,30 @@ def test_a_store_that_stalls_is_given_up(silent: str, credentials: None) -> None
         cache.line(key_of("line"))
 
 
+WAITS = """
+import sys, threading
+from cache.remote import RemoteError
+from cache.remotes.object import ObjectCache
+cache = ObjectCache("s3://team/x", {"endpoint": sys.argv[1], "region": "us-east-1"}, timeout=600)
+asked = threading.Thread(target=lambda: cache.line("0" * 64))
+threading.excepthook = lambda args: print(args.exc_type.__name__, flush=True)
+asked.start()
+asked.join(0.5)
+assert asked.is_alive()
+cache.stop()
+asked.join()
+cache.close()
+"""
+
+
+def test_who_waits_for_an_answer_that_does_not_come_is_let_go_by_stop(silent: str, credentials: None) -> None:
+    """And the process ends: the answer would have had ten minutes."""
+    done = subprocess.run(
+        [sys.executable, "-c", WAITS, silent], capture_output=True, text=True, timeout=60, env=os.environ
+    )
+    assert (done.returncode, done.stdout) == (0, "RemoteError\n"), done.stderr
+
+
 class _Dripping(http.server.BaseHTTPRequestHandler):
     """Sends an object of 8 bytes, one after the other."""
 
