@@ -14,6 +14,7 @@ WORKLOADS: tuple[Workload, ...] = (
     NothingToDo(),
     NothingToDo(first=True),
     TrivialSteps(50, (Goal(0.5),)),
+    TrivialSteps(120, (Goal(0.5),)),  # Docker's daemon and buildah take no more than 128 layers
     TrivialSteps(200, (Goal(0.5),)),
     Growth(),
     TrivialSteps(50, (Goal(0.4),), archive=True),
