@@ -181,17 +181,11 @@ class Snapshots:
             mountpoints.make(bottom, points)
             overlay = Overlay((*request.lower, bottom), request.upper, request.work)
             root = self.open(overlay)
-            fd = os.open(root.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
-                missing = mountpoints.missing(fd, points)
-                if missing:
-                    os.mkdir(top, 0o755)
-                    mountpoints.make_above(top, root.path, fd, missing)
+                missing = _make_missing(root.path, points, top)
             except BaseException:
                 root.close(keep=False)
                 raise
-            finally:
-                os.close(fd)
             if missing:
                 root.close(keep=False)
                 root = self.open(replace(overlay, lower=(top, *overlay.lower)))
@@ -207,6 +201,23 @@ class Snapshots:
             left = [*self._open, *self._views.values()]
             self._views.clear()
         close(left, keep=False)
+
+
+def _make_missing(root: str, points: list[mountpoints.Point], top: str) -> bool:
+    """Make the mount points that `root` lacks in a directory for on top of it. Returns whether it lacks
+    any.
+    """
+    from builder import mountpoints
+
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        missing = mountpoints.missing(fd, points)
+        if missing:
+            os.mkdir(top, 0o755)
+            mountpoints.make_above(top, root, fd, missing)
+        return bool(missing)
+    finally:
+        os.close(fd)
 
 
 def close(roots: list[Root], *, keep: bool) -> None:

@@ -24,9 +24,10 @@ from cache.cachemounts_merge import exchange, merge
 from cache.disk import storing
 from cache.errors import DigestMismatch, FormatError
 from cache.merged import Merged
+from cache.pending import Attributes
 from cache.tar_reader import Member, Reader, Stream
 from cache.unpack import about, add_entry, attributes_of
-from cache.unpack_target import Attributes, Target, dress
+from cache.unpack_target import Target, dress
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -10,7 +10,8 @@ import os
 from stat import S_ISDIR
 
 from cache.openat2 import open_directory
-from cache.unpack_target import Attributes, dress
+from cache.pending import Attributes
+from cache.unpack_target import dress
 from cache.upperdir import READ_DIRECTORY, walk, xattrs
 
 _AT_FDCWD = -100

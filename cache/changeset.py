@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from cache import tar_format
 from cache.errors import StoreError
+from cache.holes import Holes
 from cache.oci.digest import DiffID
 from cache.tar_entry import Describer
 from cache.upperdir import READ, READ_DIRECTORY, Entry, walk
@@ -122,7 +123,7 @@ class _Sink:
 class _Writer:
     """Writes entries into a sink; with `normalise`, makes the disk say what the tar says."""
 
-    __slots__ = ("_clamp", "_describer", "_normalise", "_root", "_sink", "entries", "newest")
+    __slots__ = ("_clamp", "_describer", "_holes", "_normalise", "_root", "_sink", "entries", "newest")
 
     def __init__(self, root: int, sink: _Sink, clamp: int | None, normalise: bool) -> None:
         self._root = root
@@ -130,6 +131,7 @@ class _Writer:
         self._clamp = clamp
         self._normalise = normalise
         self._describer = Describer(root)
+        self._holes = Holes(root)
         self.entries = 0
         self.newest = 0
 
@@ -175,6 +177,8 @@ class _Writer:
         sink = self._sink
         file = os.open(entry.path, READ, dir_fd=self._root)
         try:
+            if self._normalise:
+                self._holes.add_file(file, entry.status, entry.path)
             sink.write(self._describer.header(entry, mtime, file=file))
             left = size
             while left:

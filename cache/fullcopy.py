@@ -15,7 +15,7 @@ import fcntl
 import os
 import stat
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -61,9 +61,9 @@ class FullCopy:
         root = os.open(self.path, READ_DIRECTORY)
         try:
             with Merged(lowerdirs if upper is None else (upper, *lowerdirs)) as merged:
-                _Copying(merged, root, links=links).directory(b"", root)
+                _Copying(merged, root, links=links).all()
             time.sleep(_TICKS)
-            self._look(root, b"")
+            self._look(root)
         finally:
             os.close(root)
         if upper is not None:
@@ -88,12 +88,15 @@ class FullCopy:
         finally:
             os.close(root)
 
-    def _look(self, root: int, path: bytes) -> None:
-        for name in _names(root, path):
-            place = path + b"/" + name if path else name
-            self._known[place] = self._status(root, place)
-            if self._known[place].kind == stat.S_IFDIR:
-                self._look(root, place)
+    def _look(self, root: int) -> None:
+        todo = [b""]  # in place of recursion: an image may be thousands of directories deep
+        while todo:
+            path = todo.pop()
+            for name in _names(root, path):
+                place = path + b"/" + name if path else name
+                self._known[place] = self._status(root, place)
+                if self._known[place].kind == stat.S_IFDIR:
+                    todo.append(place)
 
     def _status(self, root: int, path: bytes) -> Known:
         status = os.lstat(path, dir_fd=root)
@@ -119,14 +122,32 @@ class FullCopy:
         root, target = os.open(self.path, READ_DIRECTORY), os.open(upper, READ_DIRECTORY)
         try:
             owners = {**read_table(target), **read_table(root)}
-            self._move(root, target, b"", below)
+            self._move(root, target, below)
             write_table(upper, {path: owner for path, owner in owners.items() if _there(target, path)})
         finally:
             os.close(root)
             os.close(target)
 
-    def _move(self, root: int, target: int, path: bytes, below: dict[bytes, list[bytes]]) -> None:
-        """Move what is changed in the directory `path`, which both have."""
+    def _move(self, root: int, target: int, below: dict[bytes, list[bytes]]) -> None:
+        """Move what is changed."""
+        todo = [b""]
+        times: list[tuple[bytes, tuple[int, int]]] = []
+        while todo:
+            for path in self._move_in(root, target, todo.pop(), below):
+                status = os.lstat(path, dir_fd=root)
+                times.append((path, (status.st_atime_ns, status.st_mtime_ns)))
+                todo.append(path)
+        # Whatever came in: the times of directories are those that they had.
+        for path, ns in reversed(times):
+            with suppress(FileNotFoundError):
+                os.utime(path, ns=ns, dir_fd=target, follow_symlinks=False)
+
+    def _move_in(
+        self, root: int, target: int, path: bytes, below: dict[bytes, list[bytes]]
+    ) -> Iterator[bytes]:
+        """Move what is changed in the directory `path`, which both have. Yields the directories in it that
+        are the same, in which something may be changed.
+        """
         now = _names(root, path)
         prefix = path + b"/" if path else b""
         for name in set(below.get(path, ())).difference(now):
@@ -139,25 +160,14 @@ class FullCopy:
                 after.kind, after.inode, after.born,
             )  # fmt: skip
             if same and after.kind == stat.S_IFDIR:
-                self._descend(root, target, place, before != after, below)
+                if before != after:
+                    _make_parents(root, target, place)
+                yield place
             elif before != after:
                 _make_parents(root, target, path)
                 os.rename(place, place, src_dir_fd=root, dst_dir_fd=target)
                 if before is not None and after.kind == stat.S_IFDIR:
                     os.setxattr(f"/proc/self/fd/{target}/{os.fsdecode(place)}", _opaque(), b"y")
-
-    def _descend(
-        self, root: int, target: int, path: bytes, changed: bool, below: dict[bytes, list[bytes]]
-    ) -> None:
-        status = os.lstat(path, dir_fd=root)
-        if changed:
-            _make_parents(root, target, path)
-        self._move(root, target, path, below)
-        # Whatever came in or was taken out: its times are those that it had.
-        for directory in (root, target):
-            with suppress(FileNotFoundError):
-                times = status.st_atime_ns, status.st_mtime_ns
-                os.utime(path, ns=times, dir_fd=directory, follow_symlinks=False)
 
 
 def _names(root: int, path: bytes) -> list[bytes]:
@@ -184,10 +194,16 @@ def _make_parents(root: int, target: int, path: bytes) -> None:
     """Make the directory `path` in `target`, and those above it, with the attributes that they have in
     `root`.
     """
-    if not path or _there(target, path):
-        return
+    missing = []
+    while path and not _there(target, path):
+        missing.append(path)
+        path = path.rpartition(b"/")[0]
+    for each in reversed(missing):
+        _make_like(root, target, each)
+
+
+def _make_like(root: int, target: int, path: bytes) -> None:
     above = path.rpartition(b"/")[0]
-    _make_parents(root, target, above)
     times = os.lstat(above or b".", dir_fd=target)
     source = os.open(path, READ_DIRECTORY, dir_fd=root)
     try:
@@ -212,31 +228,50 @@ class _Copying:
         self._target = target
         self._links: dict[tuple[int, int], bytes] | None = {} if links else None
 
-    def directory(self, path: bytes, made: int) -> None:
-        """Copy what is in the merged directory `path` to the one that is open as `made`."""
+    def all(self) -> None:
+        """Copy the merged tree. In place of recursion there are lists: it may be thousands of directories
+        deep.
+        """
+        todo = [b""]
+        made: list[tuple[bytes, Found]] = []
+        while todo:
+            path = todo.pop()
+            directory = os.open(path or b".", READ_DIRECTORY, dir_fd=self._target)
+            try:
+                inside = list(self._directory(path, directory))
+            finally:
+                os.close(directory)
+            made += inside
+            todo += [place for place, _ in reversed(inside)]
+        for place, found in reversed(made):  # when nothing changes their times any more
+            self._dress(place, found)
+
+    def _directory(self, path: bytes, made: int) -> Iterator[tuple[bytes, Found]]:
+        """Copy what is in the merged directory `path` to the one that is open as `made`. Yields the
+        directories in it, which are made, and empty.
+        """
         for name in self._merged.names(path):
             place = path + b"/" + name if path else name
             found = self._merged.lookup(place)
             assert found is not None
             kind = stat.S_IFMT(found.status.st_mode)
             if kind == stat.S_IFDIR:
-                self._subdirectory(found, place, name, made)
+                os.mkdir(name, 0o700, dir_fd=made)
+                yield place, found
             elif not self._linked(found, place):
                 copy = _copy_file if kind == stat.S_IFREG else _copy_special
                 copy(found.root, place, name, made, found.status)
 
-    def _subdirectory(self, found: Found, place: bytes, name: bytes, above: int) -> None:
-        os.mkdir(name, 0o700, dir_fd=above)
-        made = os.open(name, READ_DIRECTORY, dir_fd=above)
+    def _dress(self, place: bytes, found: Found) -> None:
+        source = os.open(place, READ_DIRECTORY, dir_fd=found.root)
         try:
-            self.directory(place, made)
-            source = os.open(place, READ_DIRECTORY, dir_fd=found.root)
+            made = os.open(place, READ_DIRECTORY, dir_fd=self._target)
             try:
                 copy_attributes(source, made, found.status)
             finally:
-                os.close(source)
+                os.close(made)
         finally:
-            os.close(made)
+            os.close(source)
 
     def _linked(self, found: Found, place: bytes) -> bool:
         """Return whether it is a further name of what was copied, and has it by now."""

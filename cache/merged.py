@@ -17,6 +17,9 @@ from cache.upperdir import READ_DIRECTORY, is_opaque, is_whiteout
 if TYPE_CHECKING:
     from types import TracebackType
 
+_MOST_KNOWN = 20_000
+"""Directories: as many are remembered, so that memory does not grow with what a layer has."""
+
 
 class Found(NamedTuple):
     """Where a path is: `root` is a descriptor of the lowerdir that has it."""
@@ -88,14 +91,18 @@ class Merged:
         known = self._stacks.get(path)
         if known is not None:
             return known
-        parts = path.split(b"/")
-        stack = self._stacks[b""]
-        for depth in range(1, len(parts) + 1):
-            here = b"/".join(parts[:depth])
-            above = stack
-            stack = self._stacks.get(here, ())
-            if here not in self._stacks:
-                stack = self._stacks[here] = tuple(_narrow(above, here))
+        if len(self._stacks) >= _MOST_KNOWN:
+            self._stacks = {b"": tuple(self._roots)}
+        unknown, above = [], path
+        while above not in self._stacks:  # the root is known
+            unknown.append(above)
+            above = above.rpartition(b"/")[0]
+        stack = self._stacks[above]
+        for here in reversed(unknown):
+            if not stack:
+                break  # nor is there anything further down
+            stack = self._stacks[here] = tuple(_narrow(stack, here))
+        self._stacks[path] = stack
         return stack
 
 

@@ -18,8 +18,9 @@ from cache import tar_format
 from cache.changeset import NANOSECONDS, Changeset
 from cache.errors import CacheError, FormatError, StoreError, StoreFull
 from cache.merged import Merged
+from cache.pending import Attributes
 from cache.tar_reader import Member, Reader, Stream
-from cache.unpack_target import Attributes, Target, dress, join, write_all
+from cache.unpack_target import Target, dress, join, write_all
 from cache.upperdir import MAX_PATH, OPAQUE_MARKER, WHITEOUT_PREFIX, keeps_xattr
 
 if TYPE_CHECKING:
@@ -165,6 +166,7 @@ def _hide(target: Target, directory: bytes, name: bytes) -> None:
 
 def _regular(target: Target, path: bytes, member: Member, reader: Reader) -> None:
     attributes = attributes_of(member)
+    target.expect(member)
     file = target.place(path, lambda parent, name: os.open(name, _CREATE, 0o600, dir_fd=parent))
     try:
         if member.sparse is None:

@@ -14,12 +14,14 @@ import errno
 import os
 from functools import partial
 from stat import S_IFCHR, S_IFMT, S_ISDIR, S_ISLNK, S_ISREG
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from cache import ownership
 from cache.errors import FormatError, StoreError
+from cache.holes import Holes, expect
 from cache.idmap import overlay_attribute
 from cache.openat2 import open_directory
+from cache.pending import Attributes, Pending
 from cache.upperdir import READ, READ_DIRECTORY, is_whiteout, remove_tree, xattrs
 
 if TYPE_CHECKING:
@@ -28,22 +30,14 @@ if TYPE_CHECKING:
 
     from cache.merged import Found, Merged
     from cache.tar_format import Xattrs
+    from cache.tar_reader import Member
 
 _T = TypeVar("_T")
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _MAX_SYMLINKS = 40  # as the kernel
 _MAX_OPEN = 64
+_MOST_MARKS = 64 << 20  # bytes of names, about; an image has some kilobytes of them
 _CHUNK = 1024 * 1024
-
-
-class Attributes(NamedTuple):
-    """What an entry says of itself beside its content; `mtime` in ns since 1970."""
-
-    mode: int
-    uid: int
-    gid: int
-    mtime: int
-    xattrs: Xattrs
 
 
 IMPLICIT = Attributes(0o755, 0, 0, 0, ())
@@ -60,12 +54,14 @@ class Target:
     def __init__(self, path: str, lowers: Merged) -> None:
         self._lowers = lowers
         self._open: dict[bytes, int] = {}
-        self._attributes: dict[bytes, Attributes] = {}
+        self._attributes = Pending(path)
         self._opaque: set[bytes] = set()
         self._discarded: set[bytes] = set()
+        self._marks = 0
         self._owners: dict[bytes, tuple[int, int]] = {}
         self._path = path
         self._root = os.open(path, READ_DIRECTORY)
+        self._holes = Holes(self._root)
 
     def __enter__(self) -> Target:
         return self
@@ -74,6 +70,7 @@ class Target:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._forget()
+        self._attributes.close()
         os.close(self._root)
 
     # Where a name is
@@ -189,6 +186,14 @@ class Target:
         while self._open:
             os.close(self._open.popitem()[1])
 
+    def expect(self, member: Member) -> None:
+        """Raise StoreFull if the disk has no room for a file, holes and all."""
+        if member.sparse is None:
+            expect(self._root, member.size, member.name)
+        else:
+            written = sum(size for _, size in member.sparse.pieces)
+            self._holes.add(member.sparse.size - written, member.name)
+
     # What is made in it
 
     def place(self, path: bytes, make: Callable[[int, bytes], _T]) -> _T:
@@ -221,7 +226,7 @@ class Target:
             if not S_ISDIR(os.lstat(name, dir_fd=parent).st_mode):
                 os.unlink(name, dir_fd=parent)
                 os.mkdir(name, 0o700, dir_fd=parent)
-                self._opaque.add(path)  # what was here hid a directory below, and so must this one
+                self._mark(self._opaque, path)  # what was here hid a directory below, and so must this one
         self._attributes[path] = attributes
 
     def symlink(self, path: bytes, target: bytes, attributes: Attributes) -> None:
@@ -296,11 +301,18 @@ class Target:
 
     def opaque(self, path: bytes) -> None:
         """Hide what the lowerdirs have in the directory `path`."""
-        self._opaque.add(path)
+        self._mark(self._opaque, path)
 
     def discard_in_the_end(self, name: bytes) -> None:
         """Let `name`, right below the root, exist only until the layer is complete."""
-        self._discarded.add(name)
+        self._mark(self._discarded, name)
+
+    def _mark(self, marks: set[bytes], path: bytes) -> None:
+        """Add to a set that is held in memory until the layer is complete."""
+        self._marks += len(path) + 100
+        if self._marks > _MOST_MARKS:
+            raise FormatError("there are too many opaque directories before it")
+        marks.add(path)
 
     def _copy_up(self, path: bytes, found: Found) -> None:
         """Copy what a lowerdir has at `path`, as overlayfs would on a write."""
@@ -329,8 +341,8 @@ class Target:
             self._hide_root()
         for path in self._opaque - {b""}:
             self._finish(path, lambda directory: os.setxattr(directory, overlay_attribute("opaque"), b"y"))
-        for path in sorted(self._attributes, reverse=True):  # those inside first, while they can be reached
-            self._finish(path, partial(dress, attributes=self._attributes[path]))
+        for path, attributes in self._attributes:
+            self._finish(path, partial(dress, attributes=attributes))
         ownership.write_table(self._path, self._owners)
 
     def _finish(self, path: bytes, change: Callable[[int], None]) -> None:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cache.changeset import unpack, write_tar
-from cache.errors import FormatError
+from cache.changeset import measure, unpack, write_tar
+from cache.errors import FormatError, StoreFull
+from cache.pending import Attributes, Pending
 from tests.changeset_fixtures.tars import MAGIC_GNU, Raw, folder, hard, link, pax, tar
 from tests.changeset_fixtures.trees import Node, build, directory, snapshot
 
@@ -234,16 +235,69 @@ def test_a_time_out_of_reach_is_brought_back(place: Place) -> None:
     assert os.lstat(place.target / "early").st_mtime < 0 < os.lstat(place.target / "late").st_mtime
 
 
-def test_a_sparse_file_of_terabytes_takes_no_space(place: Place) -> None:
+def hole(size: int, name: bytes = b"f") -> bytes:
+    """Return the entries of a file that is a hole but for its last two bytes."""
     records = (
         (b"GNU.sparse.major", b"1"),
         (b"GNU.sparse.minor", b"0"),
-        (b"GNU.sparse.realsize", b"%d" % 2**42),
+        (b"GNU.sparse.realsize", b"%d" % size),
     )
-    data = tar(pax(*records), Raw(b"f", data=(b"1\n%d\n2\n" % (2**42 - 2)).ljust(512, b"\x00") + b"ab"))
-    unpack([data], str(place.target))
+    data = (b"1\n%d\n2\n" % (size - 2)).ljust(512, b"\x00") + b"ab"
+    return pax(*records).bytes() + Raw(name, data=data).bytes()
+
+
+def test_a_hole_takes_no_space(place: Place) -> None:
+    unpack([hole(2**33), tar()], str(place.target))
     status = os.stat(place.target / "f")
-    assert status.st_size == 2**42 and status.st_blocks < 100
+    assert status.st_size == 2**33 and status.st_blocks < 100
+
+
+@pytest.mark.parametrize(
+    "entries", [hole(2**42), b"".join(hole(2**36, b"%d" % number) for number in range(20))]
+)
+def test_terabytes_of_holes_are_refused(entries: bytes, place: Place) -> None:
+    """A layer is a plain tar: whoever packs this one anew, or hashes it, would write all of them."""
+    with pytest.raises(StoreFull, match=r"sparse files, of which .* of holes") as caught:
+        unpack([entries, tar()], str(place.target))
+    assert caught.value.code == "layer/sparse"
+
+
+def test_what_is_too_large_for_the_disk_is_refused_before_it_is_written(place: Place) -> None:
+    entry = Raw(b"f", size=b"\x80\0\0\0\0\x10\0\0\0\0\0\0").block()
+    with pytest.raises(StoreFull, match="disk has room for"):
+        unpack([entry], str(place.target))
+    assert os.listdir(place.target) == []
+
+
+def test_a_step_that_leaves_terabytes_of_holes_is_told(place: Place) -> None:
+    with open(place.target / "huge", "wb") as file:
+        file.truncate(2**42)
+    with pytest.raises(StoreFull, match="of which /huge is one"):
+        measure(str(place.target), clamp=None)
+    with open(place.target / "huge", "r+b") as file:
+        file.truncate(2**20)
+    assert measure(str(place.target), clamp=None).entries == 1
+
+
+def test_directories_beyond_what_memory_holds_get_their_attributes(tmp_path: Path) -> None:
+    pending = Pending(str(tmp_path / "target"), most=2000)
+    for number in range(20):
+        pending[b"d%d" % (number % 10)] = Attributes(number, 1, 2, 3, ((b"user.x", b"y"),))
+    assert os.listdir(tmp_path) == []
+    last = dict(pending)
+    assert last == {
+        b"d%d" % (number % 10): Attributes(number, 1, 2, 3, ((b"user.x", b"y"),)) for number in range(10, 20)
+    }
+
+
+def test_opaque_directories_are_not_remembered_without_end(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cache.unpack_target._MOST_MARKS", 1 << 20)
+    name = b"/".join(b"d" * 250 for _ in range(15))
+    entries = (Raw(b"%d/%s/.wh..wh..opq" % (number, name)).bytes() for number in range(300))
+    with pytest.raises(FormatError, match="too many opaque directories"):
+        unpack(entries, str(place.target))
 
 
 def test_damaged_tars_raise_nothing_but_format_errors(tmp_path: Path) -> None:
