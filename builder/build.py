@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     from builder.locks import Locks, Mode, RecipeLock
     from builder.remotes.fetching import Fetched, Remotes
     from builder.sharedcache import SharedCache
-    from cache.oci.digest import Digest
+    from cache.oci.digest import ChainID, Digest
     from cache.oci.platform import Platform
     from cache.oci.spec import ImageConfig
     from cache.store import Store
@@ -61,7 +61,8 @@ if TYPE_CHECKING:
 class Settings:
     """What a build is asked for, beside the recipe. `epoch` in seconds, None where real times stay.
     `platforms`: those to build for, where it is not that of `options` alone. `whole`: the image's layers are
-    all to be here in the end, those of its base too.
+    all to be here in the end, those of its base too, but for chains of which `lent` says that nobody reads
+    them here.
     """
 
     options: PlanOptions
@@ -78,6 +79,7 @@ class Settings:
     limits: Limits = UNLIMITED
     platforms: tuple[Platform, ...] = ()
     whole: bool = False
+    lent: Callable[[ChainID], bool] = lambda chain_id: False
 
     @property
     def each_platform(self) -> tuple[PlanOptions, ...]:
@@ -257,7 +259,7 @@ class Build:
             try:
                 results = self._recipes(recipe, context, self._settings.each_platform, ())
                 for result in results if self._settings.whole else ():
-                    if result.chain_id is not None:
+                    if result.chain_id is not None and not self._settings.lent(result.chain_id):
                         self._store.layers.chain(result.chain_id)
                 return results
             except LayerUnavailable as error:

@@ -335,7 +335,7 @@ class Session:
         for spec in specs:
             names = (*built.names, *spec.names)
             group = [
-                Source.load(self.store, image_id, names, told)
+                Source.load(self.store, image_id, names, told, fetch=spec.type != "registry")
                 for image_id, told in zip_longest(built.images, annotations)
             ]
             written.append(export(group, spec, self.store, emit, self.registries()))

@@ -22,14 +22,20 @@ class Holders:
 
     def __init__(self, memo: Memo) -> None:
         self._memo = memo
+        self._seen: dict[Digest, tuple[str, ...]] = {}
 
     def of(self, digest: Digest) -> tuple[str, ...]:
         """Return the repositories (`host/path`) that had a blob, the last one first."""
         found = self._memo.get(_KIND, digest)
-        return () if found is None else tuple(found.decode().split())
+        return tuple(dict.fromkeys((*self.seen(digest), *(found or b"").decode().split())))
+
+    def seen(self, digest: Digest) -> tuple[str, ...]:
+        """Return those that had it while this store was open."""
+        return self._seen.get(digest, ())
 
     def note(self, digest: Digest, place: str) -> None:
-        """Note that the repository `place` has a blob."""
+        """Note that the repository `place` has a blob, now."""
         known = self.of(digest)
+        self._seen[digest] = tuple(dict.fromkeys((place, *self.seen(digest))))
         if place not in known:
             self._memo.put(_KIND, digest, " ".join((place, *known)[:_MOST]).encode())

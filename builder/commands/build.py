@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from builder.asked import add_options
@@ -25,7 +26,7 @@ from builder.options import Joined
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from builder.build import Built
+    from builder.build import Built, Settings
     from builder.debug.keeping import Keeper
     from builder.exporters.base import Output
     from builder.exporters.output_spec import OutputSpec
@@ -252,7 +253,7 @@ def carry_out(session: Session, args: argparse.Namespace, keeper: Keeper, *, sta
                     recorder.emit,
                     inspection=keeper,
                     several=True,
-                    change=lambda settings: replace(settings, whole=bool(outputs)),
+                    change=partial(_with_outputs, session, outputs),
                 )
                 built = build.run(context.recipe, context.directory)
                 written = session.export(built, outputs, display.emit, annotations)
@@ -277,6 +278,15 @@ def carry_out(session: Session, args: argparse.Namespace, keeper: Keeper, *, sta
     if not to_stdout and (args.quiet or not sys.stdout.isatty()):
         print(built.image_id)
     return 0
+
+
+def _with_outputs(session: Session, outputs: Sequence[OutputSpec], settings: Settings) -> Settings:
+    if not outputs:
+        return settings
+    from builder.imagecopy.lenders import lending
+
+    lent = lending(session.store, session.registries, outputs, settings.names)
+    return replace(settings, whole=True, lent=lent)
 
 
 def _outputs(session: Session, args: argparse.Namespace) -> tuple[OutputSpec, ...]:

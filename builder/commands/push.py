@@ -95,6 +95,7 @@ def _check_name(session: Session, image: str, reference: Reference) -> None:
 
 
 def _push(session: Session, args: argparse.Namespace, reference: Reference, emit: Emit) -> Digest:
+    from builder.exporters.base import chain_ids_of
     from builder.imagecopy.copier import copy, only, parts_of
     from builder.imagecopy.lenders import Lenders
     from builder.imagecopy.registries import RegistryDestination
@@ -107,16 +108,22 @@ def _push(session: Session, args: argparse.Namespace, reference: Reference, emit
     level = config.compression_level if kind == config.compression else None
     platform = only_platform(args.platform)
     group = stored(session.store, args.image)
-    source = StoreSource(session.store, group, emit, Compression.parse(kind, level))
     with ExitStack() as stack:
-        stack.callback(source.close)
+        client = registry_client(configured(config), args.authfile)
+        stack.callback(client.close)
+        lenders = Lenders(session.store, client)
+        lenders.learn([each for source in group for each in chain_ids_of(source.config)])
+        source = StoreSource(
+            session.store,
+            group,
+            emit,
+            Compression.parse(kind, level),
+            lambda layer: lenders.lent(layer, kind, (reference,)),
+        )
         root = source.root()
         if platform is not None:
             root = only(source, root, platform)
         parts = parts_of(source, root, referrers=False)
-        client = registry_client(configured(config), args.authfile)
-        lenders = Lenders(session.store, group)
         target = RegistryDestination(client, reference, None, root.descriptor.digest, lenders)
-        stack.callback(target.close)
         copy(source, target, parts, emit)
     return root.descriptor.digest

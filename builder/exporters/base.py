@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from builder.events import Emit
     from builder.exporters.output_spec import OutputSpec
     from cache.layers import Layer
-    from cache.oci.digest import Digest
+    from cache.oci.digest import ChainID, Digest
     from cache.store import Store
 
 
@@ -30,7 +30,7 @@ class OutputError(BuildError):
 @dataclass(frozen=True, slots=True)
 class Source:
     """An image of the store that is to go out: `names` are the canonical ones to go with it, `layers` the
-    lowest first."""
+    lowest first; () where they were not to be fetched."""
 
     image_id: Digest
     config: bytes
@@ -45,19 +45,29 @@ class Source:
         image_id: Digest,
         names: Iterable[str] = (),
         annotations: Annotations | None = None,
+        *,
+        fetch: bool = True,
     ) -> Source:
-        """Return the image `image_id`. Raises StoreError (store/missing), StoreCorrupt, FormatError."""
-        from cache.oci.digest import ChainID
+        """Return the image `image_id`; layers that are not here are fetched, if `fetch`. Raises StoreError
+        (store/missing), StoreCorrupt, FormatError."""
         from cache.oci.reference import Reference
-        from cache.oci.spec import ImageConfig
 
         config = store.images.get(image_id)
-        chain_id: ChainID | None = None
-        for diff_id in ImageConfig.from_json(config).diff_ids:
-            chain_id = ChainID.extend(chain_id, diff_id)
-        layers = () if chain_id is None else store.layers.chain(chain_id)
+        chain_ids = chain_ids_of(config) if fetch else ()
+        layers = store.layers.chain(chain_ids[-1]) if chain_ids else ()
         canonical = dict.fromkeys(str(Reference.parse(name)) for name in names)
         return cls(image_id, config, tuple(canonical), layers, annotations or NOTHING)
+
+
+def chain_ids_of(config: bytes) -> tuple[ChainID, ...]:
+    """Return the ChainIDs of an image's layers, the lowest first, by its config. Raises FormatError."""
+    from cache.oci.digest import ChainID
+    from cache.oci.spec import ImageConfig
+
+    found: list[ChainID] = []
+    for diff_id in ImageConfig.from_json(config).diff_ids:
+        found.append(ChainID.extend(found[-1] if found else None, diff_id))
+    return tuple(found)
 
 
 Group = Sequence[Source]

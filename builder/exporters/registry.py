@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from contextlib import closing
 from typing import TYPE_CHECKING
 
-from builder.exporters.base import Output
-from cache.oci.reference import Reference
+from builder.exporters.base import Output, chain_ids_of
 
 if TYPE_CHECKING:
     from builder.events import Emit
@@ -21,21 +20,25 @@ def export(group: Group, spec: OutputSpec, store: Store, emit: Emit, registries:
     StoreError.
     """
     from builder.imagecopy.copier import copy, parts_of
-    from builder.imagecopy.lenders import Lenders
+    from builder.imagecopy.lenders import Lenders, borrowers
     from builder.imagecopy.registries import RegistryDestination
     from builder.imagecopy.storeimages import StoreSource
     from builder.registries import registry_client
 
-    source = StoreSource(store, group, emit, spec.compression)
-    root = source.root()
-    parts = parts_of(source, root, referrers=False)
-    digest = root.descriptor.digest
-    lenders = Lenders(store, group)
+    places = borrowers(group[0].names)
     size = 0
-    for name in group[0].names:
-        with ExitStack() as stack:
+    with closing(registry_client(registries)) as asking:
+        lenders = Lenders(store, asking)
+        lenders.learn([each for source in group for each in chain_ids_of(source.config)])
+        kind = spec.compression.kind
+        source = StoreSource(
+            store, group, emit, spec.compression, lambda layer: lenders.lent(layer, kind, places)
+        )
+        root = source.root()
+        parts = parts_of(source, root, referrers=False)
+        digest = root.descriptor.digest
+        for place in places:
             client = registry_client(registries)
-            target = RegistryDestination(client, Reference.parse(name), None, digest, lenders)
-            stack.callback(target.close)
-            size += copy(source, target, parts, emit).size
+            with closing(RegistryDestination(client, place, None, digest, lenders)) as target:
+                size += copy(source, target, parts, emit).size
     return Output(spec, size, digest)

@@ -4,7 +4,7 @@ them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,9 @@ from cache.oci.spec import MEDIA_TYPE_INDEX, MEDIA_TYPE_MANIFEST, Descriptor, In
 if TYPE_CHECKING:
     from builder.events import Emit
     from builder.exporters.base import Group
+    from cache.absent import AbsentLayer
+    from cache.blobs import LayerBlob
+    from cache.oci.digest import ChainID
     from cache.oci.reference import Reference
     from cache.store import Store
 
@@ -30,18 +33,29 @@ def stored(store: Store, name: str) -> Group:
     from builder.exporters.base import Source
     from builder.lookup import find_images
 
-    return [Source.load(store, each.image_id) for each in find_images(store, name)]
+    return [Source.load(store, each.image_id, fetch=False) for each in find_images(store, name)]
 
 
 class StoreSource:
-    """An image of the store. Its layers that were not pulled are compressed by `root`."""
+    """An image of the store. Its layers that were not pulled are compressed by `root`; those that are not
+    here are fetched by it, or by `blob` if somebody lends them."""
 
     repository: Reference | None = None
     tries = 1
 
-    def __init__(self, store: Store, group: Group, emit: Emit, compression: Compression = GZIP) -> None:
-        """`group` is the image for each of its platforms."""
+    def __init__(
+        self,
+        store: Store,
+        group: Group,
+        emit: Emit,
+        compression: Compression = GZIP,
+        lent: Callable[[AbsentLayer], Descriptor | None] = lambda layer: None,
+    ) -> None:
+        """`group` is the image for each of its platforms. `lent` returns the blob of a layer where that is
+        where it is to go."""
         self._compression = compression
+        self._lent = lent
+        self._elsewhere: dict[Digest, ChainID] = {}
         self._store = store
         self._group = group
         self._emit = emit
@@ -52,13 +66,11 @@ class StoreSource:
         """Return the image's manifest, or its index if it is for several platforms. Raises
         StoreError."""
         from builder.exporters.oci_documents import image_index, image_manifest
-        from builder.exporters.packing import pack
 
         group = self._group
         found: list[Descriptor] = []
         for source in group:
-            with closing(pack(self._store, source.layers, self._compression, self._emit)) as packed:
-                data, bare = image_manifest(source, list(packed))
+            data, bare = image_manifest(source, self._blobs(source.config))
             self._small[source.image_id] = source.config
             found.append(self._keep(data, bare, MEDIA_TYPE_MANIFEST))
         if len(group) > 1:
@@ -76,6 +88,9 @@ class StoreSource:
             yield small
             return
         file = self._store.blobs.open(descriptor.digest)
+        if file is None and descriptor.digest in self._elsewhere:  # nobody lends it after all
+            self._store.layers.chain(self._elsewhere[descriptor.digest])
+            file = self._store.blobs.open(descriptor.digest)
         if file is None:
             raise StoreError(f"the blob {descriptor.digest} is gone: was the store pruned?")
         with file:
@@ -88,6 +103,31 @@ class StoreSource:
     def stop(self) -> None: ...
 
     def close(self) -> None: ...
+
+    def _blobs(self, config: bytes) -> list[LayerBlob]:
+        """Return the layers' blobs, the lowest first."""
+        from builder.exporters.base import chain_ids_of
+        from builder.exporters.packing import pack
+        from cache.absent import AbsentLayer
+        from cache.blobs import LayerBlob
+
+        chain_ids = chain_ids_of(config)
+        if not chain_ids:
+            return []
+        lent: list[LayerBlob] = []
+        for layer in self._store.stack(chain_ids[-1]) or ():
+            blob = self._lent(layer) if isinstance(layer, AbsentLayer) else None
+            if blob is not None:
+                lent.append(LayerBlob(self._compression.kind, blob.digest, blob.size))
+                self._elsewhere[blob.digest] = layer.chain_id
+            elif isinstance(layer, AbsentLayer):
+                lent = []
+                break
+        # What is not here stands on what is.
+        below = chain_ids[: len(chain_ids) - len(lent)]
+        layers = self._store.layers.chain(below[-1]) if below else ()
+        with closing(pack(self._store, layers, self._compression, self._emit)) as packed:
+            return [*packed, *lent]
 
     def _keep(self, data: bytes, bare: Descriptor, kind: str) -> Descriptor:
         content = Manifest.from_json(data) if kind == MEDIA_TYPE_MANIFEST else Index.from_json(data)

@@ -127,6 +127,19 @@ class RegistryClient:
                 failure = error
         raise failure
 
+    def has_blob(self, reference: Reference, digest: Digest) -> bool:
+        """Whether the repository of `reference`, in the registry itself, has a blob that we may read. Where
+        that cannot be said it has not.
+        """
+        try:
+            endpoint = self._registries.origin(reference.registry, reference)
+            repository = endpoint.repository(reference.repository)
+            path, scope = f"{repository}/blobs/{digest}", pull_scope(repository)
+            with self._session.send(endpoint, "HEAD", path, scope=scope) as response:
+                return response.status == 200
+        except (TransportFailure, RegistryError):
+            return False
+
     def tags(self, reference: Reference, count: int | None = None, after: str = "") -> Iterator[str]:
         """Yield the tags of the repository of `reference`, as the registry orders them; pages are of `count`
         or what is usual. Those up to `after` are left out by registries that can. Raises RegistryError and

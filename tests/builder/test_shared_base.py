@@ -18,6 +18,7 @@ import pytest
 
 from tests.command_fixtures.pybuild import Pybuild
 from tests.registry_fixtures.counting import CountingProxy
+from tests.registry_fixtures.faulty import Fault, FaultyProxy
 from tests.registry_fixtures.registry import Registry
 
 pytestmark = pytest.mark.peer("busybox", "docker-registry")
@@ -110,3 +111,56 @@ def test_forty_apps_on_one_jdk(work: Path, tmp_path: Path, proxy: CountingProxy)
         assert machine("run", image) == f"app {number}\n"
         built.add(machine("run", image, "/bin/busybox", "cat", "/jdk/built"))
     assert len(built) == 1
+
+
+def test_what_the_registry_lends_does_not_come_here(work: Path, tmp_path: Path, proxy: CountingProxy) -> None:
+    """A machine that runs nothing pushes an image without a byte of its layers: by a build, and later."""
+    cache = f"type=registry,ref={proxy.address}/cache,trust=any,compression=gzip"
+    one = Pybuild(os.fspath(tmp_path / "a"), os.fspath(work))
+    first = one("build", "app0.rec", "--cache-to", cache, SOURCE_DATE_EPOCH="1")
+    other = Pybuild(os.fspath(tmp_path / "b"), os.fspath(work))
+    proxy.reopen()
+    name = f"{proxy.address}/lent:1"
+    assert (
+        other("build", "app0.rec", "-t", name, "--push", "--cache-from", cache, SOURCE_DATE_EPOCH="1")
+        == first
+    )
+    other("push", name, f"{proxy.address}/later:1")
+    assert proxy.downloaded() == []
+    assert [digest for digest, _ in proxy.uploaded()] == [first.strip()]
+    assert os.listdir(f"{other.root}/overlay2") == ["l"]
+    assert layers_of(proxy, "lent") == layers_of(proxy, "later")
+    one("push", first.strip(), f"{proxy.address}/own:1")
+    assert layers_of(proxy, "own") == layers_of(proxy, "lent"), "the same manifest wherever it is made"
+
+
+def test_what_nobody_lends_any_more_is_made_again(work: Path, tmp_path: Path, proxy: CountingProxy) -> None:
+    cache = f"type=registry,ref={proxy.address}/cache,trust=any,compression=gzip"
+    one = Pybuild(os.fspath(tmp_path / "a"), os.fspath(work))
+    one("build", "app0.rec", "--cache-to", cache, SOURCE_DATE_EPOCH="1")
+    for digest, _ in proxy.uploaded():
+        path = f"/v2/cache/blobs/{digest}"
+        request = urllib.request.Request(f"http://{proxy.address}{path}", method="DELETE")
+        urllib.request.urlopen(request).close()
+    other = Pybuild(os.fspath(tmp_path / "b"), os.fspath(work))
+    done = other.try_(
+        "build", "app0.rec", "-t", f"{proxy.address}/again:1", "--push", "--cache-from", cache,
+        SOURCE_DATE_EPOCH="1",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    assert "layer/unavailable" in done.err or "is done again" in done.err
+    assert len(layers_of(proxy, "again")) == len(_STEPS) + 1
+
+
+def test_what_is_not_mounted_after_all_is_fetched_and_sent(work: Path, tmp_path: Path) -> None:
+    with Registry(os.fspath(tmp_path / "registry")) as registry, FaultyProxy(registry.port) as proxy:
+        cache = f"type=registry,ref={proxy.address}/cache,trust=any,compression=gzip"
+        one = Pybuild(os.fspath(tmp_path / "a"), os.fspath(work))
+        one("build", "app0.rec", "--cache-to", cache, SOURCE_DATE_EPOCH="1")
+        proxy.faults.append(Fault("status", "mount=", times=99, status=403))
+        other = Pybuild(os.fspath(tmp_path / "b"), os.fspath(work))
+        name = f"{proxy.address}/sent:1"
+        other("build", "app0.rec", "-t", name, "--push", "--cache-from", cache, SOURCE_DATE_EPOCH="1")
+        assert proxy.faults[0].times == 99 - len(_STEPS) - 1
+        with CountingProxy(registry.port) as counting:
+            assert len(layers_of(counting, "sent")) == len(_STEPS) + 1
