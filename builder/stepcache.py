@@ -286,14 +286,13 @@ class StepCache:
         from cache.compare import same_result, signature
 
         layers = self._store.layers
-        mark = signature(staging.upper)
         if self._epoch is not None:
             since = min(since, self._epoch)  # later mtimes are clamped in the layers that are known
-        for candidate in layers.candidates(parent, mark):
+        for candidate in layers.candidates(parent, lambda: signature(staging.upper)):
             if same_result(layers.diff_path(candidate), staging.upper, since=since):
                 return candidate, True
         changeset = measure(staging.upper, clamp=self._epoch)
-        return layers.publish(parent, staging, changeset, signature=mark), False
+        return layers.publish(parent, staging, changeset, signature=changeset.signature), False
 
     def _reason(self, line: StepLine, key: StepKey) -> str:
         earlier = [*self._store.records.recent(line.neighbours, _COMPARED)]

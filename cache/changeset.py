@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from stat import S_IFDIR, S_IFMT, S_IFREG, S_IFSOCK
 from typing import TYPE_CHECKING, Protocol
 
@@ -20,7 +20,7 @@ from cache import tar_format
 from cache.errors import StoreError
 from cache.holes import Holes
 from cache.oci.digest import DiffID
-from cache.tar_entry import Describer
+from cache.tar_entry import Describer, timeless
 from cache.upperdir import READ, READ_DIRECTORY, Entry, walk
 
 if TYPE_CHECKING:
@@ -46,12 +46,14 @@ class Input(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Changeset:
-    """A layer tar in numbers: its digest, its bytes, its entries, its newest mtime (s since 1970, or 0)."""
+    """A layer tar in numbers: its digest, its bytes, its entries, its newest mtime (s since 1970, or 0), and
+    its signature as cache/compare.py has it, b"" where nobody has worked it out."""
 
     diff_id: DiffID
     size: int
     entries: int
     newest: int
+    signature: bytes = field(default=b"", compare=False)
 
 
 def measure(upper: str, *, clamp: int | None) -> Changeset:
@@ -123,7 +125,9 @@ class _Sink:
 class _Writer:
     """Writes entries into a sink; with `normalise`, makes the disk say what the tar says."""
 
-    __slots__ = ("_clamp", "_describer", "_holes", "_normalise", "_root", "_sink", "entries", "newest")
+    __slots__ = (
+        "_clamp", "_describer", "_holes", "_normalise", "_root", "_signature", "_sink", "entries", "newest"
+    )  # fmt: skip
 
     def __init__(self, root: int, sink: _Sink, clamp: int | None, normalise: bool) -> None:
         self._root = root
@@ -132,12 +136,13 @@ class _Writer:
         self._normalise = normalise
         self._describer = Describer(root)
         self._holes = Holes(root)
+        self._signature = hashlib.sha256()
         self.entries = 0
         self.newest = 0
 
     def finish(self) -> Changeset:
         diff_id = self._sink.finish()
-        return Changeset(diff_id, self._sink.size, self.entries, self.newest)
+        return Changeset(diff_id, self._sink.size, self.entries, self.newest, self._signature.digest())
 
     def add(self, entry: Entry) -> None:
         status = entry.status
@@ -148,7 +153,9 @@ class _Writer:
             return
         self.entries += 1
         if entry.whiteout:
-            self._sink.write(self._describer.header(entry, 0))
+            header = self._describer.header(entry, 0)
+            self._signature.update(timeless(header))
+            self._sink.write(header)
             return
         mtime = self._time(status)
         changed = self._normalise and mtime * NANOSECONDS != status.st_mtime_ns
@@ -156,13 +163,22 @@ class _Writer:
         if first is None and kind == S_IFREG:
             self._regular(entry, mtime, changed)
             return
-        self._sink.write(self._describer.header(entry, mtime, first=first))
+        self._header(entry, mtime, first=first)
         if kind == S_IFDIR and (marker := self._describer.opaque_marker(entry)):
             self.entries += 1
+            self._signature.update(marker)
             self._sink.write(marker)
         if changed:
             times = (mtime * NANOSECONDS, mtime * NANOSECONDS)
             os.utime(entry.path, ns=times, dir_fd=self._root, follow_symlinks=False)
+
+    def _header(self, entry: Entry, mtime: int, *, first: bytes | None = None, file: int = -1) -> None:
+        header = self._describer.header(entry, mtime, first=first, file=file)
+        plain = len(header) == tar_format.BLOCK
+        self._signature.update(
+            timeless(header if plain else self._describer.header(entry, 0, first=first, file=file))
+        )
+        self._sink.write(header)
 
     def _time(self, status: os.stat_result) -> int:
         mtime = status.st_mtime_ns // NANOSECONDS
@@ -179,7 +195,7 @@ class _Writer:
         try:
             if self._normalise:
                 self._holes.add_file(file, entry.status, entry.path)
-            sink.write(self._describer.header(entry, mtime, file=file))
+            self._header(entry, mtime, file=file)
             left = size
             while left:
                 data = os.read(file, left if left < CHUNK else CHUNK)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 
 from cache.changeset import CHUNK, NANOSECONDS
 from cache.merged import Merged
-from cache.tar_entry import Describer
+from cache.tar_entry import Describer, timeless
 from cache.upperdir import READ, READ_DIRECTORY, Entry, is_opaque, walk
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def signature(upper: str) -> bytes:
     root = os.open(upper, READ_DIRECTORY)
     try:
         digest = hashlib.sha256()
-        for _, header in _described(root):
-            digest.update(header)
+        for _, header, marker in _described(root):
+            digest.update(timeless(header) + marker)
         return digest.digest()
     finally:
         os.close(root)
@@ -59,7 +59,8 @@ def same_result(a: str, b: str, *, since: int) -> bool:
             os.close(root)
 
 
-def _described(root: int) -> Iterator[tuple[Entry, bytes]]:
+def _described(root: int) -> Iterator[tuple[Entry, bytes, bytes]]:
+    """Yield each entry with its header, of mtime 0, and that of the opaque marker that follows, if any."""
     describer = Describer(root)
     for entry in walk(root):
         mode = entry.status.st_mode
@@ -74,14 +75,12 @@ def _described(root: int) -> Iterator[tuple[Entry, bytes]]:
                 os.close(file)
         else:
             header = describer.header(entry, 0, first=first)
-        if S_ISDIR(mode):
-            header += describer.opaque_marker(entry)
-        yield entry, header
+        yield entry, header, describer.opaque_marker(entry) if S_ISDIR(mode) else b""
 
 
 def _same_headers(a: int, b: int, since: int) -> bool:
     for one, other in zip_longest(_described(a), _described(b)):
-        if one is None or other is None or one[1] != other[1]:
+        if one is None or other is None or one[1:] != other[1:]:
             return False
         if one[0].whiteout:
             continue

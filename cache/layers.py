@@ -124,6 +124,8 @@ class LayerStore:
         if parent is not None:
             self.chain(parent)  # before the locks: whoever fetches publishes, too
         tree = _tree_digest(staged.upper) if foreign else None
+        # A store that has layers and no database is taken for one that has lost it.
+        self._index.database.read("SELECT 1")
         # No prune meanwhile, and nobody else who publishes.
         with storing("publishing a layer"), flocked(self._layerdb), flocked(self._overlay2, exclusive=True):
             lower = "" if parent is None else self._lower(parent)
@@ -147,9 +149,12 @@ class LayerStore:
         self.complete_index()
         return self._present(self._index.children(parent))
 
-    def candidates(self, parent: ChainID | None, signature: bytes) -> tuple[Layer, ...]:
-        """Return the layers right above `parent` that were published with `signature`, the newest first."""
-        return self._present(self._index.candidates(parent, signature))
+    def candidates(self, parent: ChainID | None, signature: Callable[[], bytes]) -> tuple[Layer, ...]:
+        """Return the layers right above `parent` that were published with `signature`, the newest first. It
+        is asked for only if there is any that has one."""
+        if not self._index.has_signed(parent):
+            return ()
+        return self._present(self._index.candidates(parent, signature()))
 
     def lease(self, chain_ids: Iterable[ChainID]) -> Lease:
         """Hold chains beyond the life of this store object, or for a child process. Raises StoreError."""

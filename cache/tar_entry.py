@@ -115,6 +115,13 @@ class Describer:
         return _mark(entry.name + OPAQUE_MARKER) if is_opaque(entry.directory) else b""
 
 
+def timeless(header: bytes) -> bytes:
+    """Return what a header of mtime 0 says apart from its time: without the fields mtime and chksum, where
+    they stand in a header without PAX records.
+    """
+    return header[:136] + header[156:] if len(header) == tar_format.BLOCK else header
+
+
 def _mark(name: bytes) -> bytes:
     """Of a whiteout or opaque marker: Docker's mode, and nothing else that could differ."""
     return tar_format.header(name, tar_format.REGULAR, 0o600, 0, 0)

@@ -156,3 +156,13 @@ def test_a_socket_does_not_count(tmp_path: Path) -> None:
     one, other = made(TREE, tmp_path / "one"), made(TREE | {b"d/s": Node("socket")}, tmp_path / "other")
     assert same_result(one, other, since=START)
     assert signature(one) == signature(other)
+
+
+@given(trees())
+@settings(deadline=None)
+def test_a_layer_that_is_measured_has_the_signature_that_its_upperdir_had(tree: Tree) -> None:
+    with TemporaryDirectory() as path:
+        build(tree, path)
+        before = signature(path)
+        assert measure(path, clamp=None).signature == before
+        assert signature(path) == before
