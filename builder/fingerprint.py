@@ -7,7 +7,7 @@ from __future__ import annotations
 import os
 import stat
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -21,6 +21,9 @@ _RACY_NS = 100_000_000
 """A file that changed less than this before it was hashed may change again within the same tick of the
 kernel's clock, and keep its stat: its digest is not remembered (what git calls racy)."""
 
+
+_MANY, _BATCH = 256, 128
+"""Files that are worth several threads, and what one of these takes at a time."""
 
 _NO_ATTRIBUTES = bytes(32)
 """In place of a digest, for a directory without extended attributes."""
@@ -47,11 +50,27 @@ class FileDigests:
         self._cache = cache
         self._root = root
         self._known: dict[bytes, StatRow] | None = None
+        self._fresh: dict[str, tuple[Entry, bytes]] = {}
         self._changed = False
 
     def digest(self, entry: Entry) -> str:
         """Return the digest of the file's bytes, and of the extended attributes that a layer can carry."""
         return self._look_up(entry, self._hash).hex()
+
+    def look_at(self, entries: Iterable[Entry]) -> None:
+        """Hash those of the files that have to be read, several at a time if they are many."""
+        files = [each for each in entries if stat.S_ISREG(each.mode) and self._row(each) is None]
+        files = [each for each in files if each.path not in self._fresh]
+        if len(files) < _MANY:
+            return
+        from concurrent.futures import ThreadPoolExecutor
+
+        batches = [files[start : start + _BATCH] for start in range(0, len(files), _BATCH)]
+        with ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="hash") as pool:
+            for batch, (started, digests) in zip(batches, pool.map(self._hash_all, batches), strict=True):
+                for entry, digest in zip(batch, digests, strict=True):
+                    self._fresh[entry.path] = entry, digest
+                    self._remember(entry, digest, started)
 
     def attributes(self, entry: Entry) -> str:
         """Return the digest of a directory's extended attributes that a layer can carry; "" if it has
@@ -61,20 +80,32 @@ class FileDigests:
         return "" if digest == _NO_ATTRIBUTES else digest.hex()
 
     def _look_up(self, entry: Entry, work_out: Callable[[Entry], bytes]) -> bytes:
-        if self._known is None:
-            self._known = self._cache.load(self._root) if self._cache is not None else {}
-        path = os.fsencode(entry.path)
-        row = self._known.get(path)
-        now = (entry.size, entry.mtime, entry.ctime, entry.ino, entry.mode)
-        if row is not None and row[:5] == now:
+        row = self._row(entry)
+        if row is not None:
             return row[5]
+        fresh = self._fresh.get(entry.path)
+        if fresh is not None and fresh[0] == entry:
+            return fresh[1]
         started = time.time_ns()
         digest = work_out(entry)
+        self._remember(entry, digest, started)
+        return digest
+
+    def _row(self, entry: Entry) -> StatRow | None:
+        """Return what the cache has of the file, if its stat is unchanged."""
+        if self._known is None:
+            self._known = self._cache.load(self._root) if self._cache is not None else {}
+        row = self._known.get(os.fsencode(entry.path))
+        return row if row is not None and row[:5] == _status(entry) else None
+
+    def _remember(self, entry: Entry, digest: bytes, started: int) -> None:
+        """Keep a digest that was begun at `started` (ns since 1970)."""
+        assert self._known is not None
+        path = os.fsencode(entry.path)
         # The cache keeps the paths with a zero between them: the top's would be none.
         if path and abs(entry.mtime) < _STORABLE and max(entry.mtime, entry.ctime) < started - _RACY_NS:
-            self._known[path] = (*now, digest)
+            self._known[path] = (*_status(entry), digest)
             self._changed = True
-        return digest
 
     def save(self) -> None:
         """Write what was hashed to the stat cache."""
@@ -83,21 +114,29 @@ class FileDigests:
             self._changed = False
 
     def _hash(self, entry: Entry) -> bytes:
-        from blake3 import blake3
-
         parent, name = self._tree.open_parent(entry.path)
         try:
-            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+            return _hash_file(parent, name, entry.size)
         finally:
             os.close(parent)
+
+    def _hash_all(self, entries: Sequence[Entry]) -> tuple[int, list[bytes]]:
+        """Return when the first was begun, and the digests. What stands together is opened together."""
+        started = time.time_ns()
+        found = []
+        directory, parent = "", self._tree.open_directory("")
         try:
-            hasher = blake3()
-            while data := os.read(fd, _CHUNK):
-                hasher.update(data)
-            hasher.update(_xattrs(fd))
-            return hasher.digest()
+            for entry in entries:
+                above, _, name = entry.path.rpartition("/")
+                if above != directory:
+                    os.close(parent)
+                    parent = -1
+                    directory, parent = above, self._tree.open_directory(above)
+                found.append(_hash_file(parent, name, entry.size))
         finally:
-            os.close(fd)
+            if parent >= 0:
+                os.close(parent)
+        return started, found
 
     def _hash_attributes(self, entry: Entry) -> bytes:
         fd = self._tree.open_directory(entry.path)
@@ -112,6 +151,29 @@ class FileDigests:
         return blake3(found).digest()
 
 
+def _status(entry: Entry) -> tuple[int, int, int, int, int]:
+    return entry.size, entry.mtime, entry.ctime, entry.ino, entry.mode
+
+
+def _hash_file(parent: int, name: str, size: int) -> bytes:
+    from blake3 import blake3
+
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        hasher = blake3()
+        # A byte more than it had: then one read finds out that there is no more.
+        step = min(size + 1, _CHUNK)
+        while data := os.read(fd, step):
+            hasher.update(data)
+            size -= len(data)
+            if size <= 0 and len(data) < step:
+                break
+        hasher.update(_xattrs(fd))
+        return hasher.digest()
+    finally:
+        os.close(fd)
+
+
 def fingerprint(
     tree: Tree, selections: Sequence[Selection], digests: FileDigests, *, owners: bool
 ) -> Fingerprint:
@@ -119,6 +181,7 @@ def fingerprint(
     targets, with `owners` uid and gid too. Times are left out: a new checkout of the same commit must hit."""
     from blake3 import blake3
 
+    digests.look_at(entry for selection in selections for entry in selection.entries)
     files: list[tuple[str, str]] = []
     for selection in selections:
         names: dict[tuple[int, int], str] = {}

@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from builder.destination import destination, is_directory, open_directory
 from builder.errors import HostError, PlanError
 from builder.tree import Entry, Selection, Tree, kept_xattr
-from cache import ownership
+from cache import idmap, ownership
 
 _CHUNK = 1 << 20
 _SMALL = 1 << 16
+_SECOND = 1_000_000_000
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # A fifo that took the place of a file must not make us wait.
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -259,16 +260,19 @@ class _Target:
     def _copy_regular(self, entry: Entry, source: int, source_name: str, fd: int, name: str) -> None:
         src = os.open(source_name, _READ, dir_fd=source)
         try:
-            out = self._create(fd, name)
+            mode = self._mode(entry)
+            # Not setuid nor setgid: they would be lost with the first byte that is written.
+            out = self._create(fd, name, mode & 0o777)
             try:
                 if entry.size <= _SMALL:
-                    _pump(src, out)
+                    _pump(src, out, entry.size)
                 else:
                     _copy_range(src, out)
-                ownership.give(out, *self._owner(entry))
-                os.fchmod(out, self._mode(entry))
+                _set_owner_and_mode(out, self._owner(entry), mode)
                 _set_xattrs(src, out, _kept_xattrs(src))
-                os.utime(out, ns=(entry.mtime, entry.mtime))
+                # As a layer has it: then nobody has to set it once more.
+                mtime = entry.mtime // _SECOND * _SECOND
+                os.utime(out, ns=(mtime, mtime))
             finally:
                 os.close(out)
             self._refuse_change(entry, os.fstat(src))
@@ -285,13 +289,13 @@ class _Target:
                 hint="build again, while nothing writes there",
             )
 
-    def _create(self, fd: int, name: str) -> int:
+    def _create(self, fd: int, name: str, mode: int = 0o600) -> int:
         """Create an empty file, whatever else is there, and open it for writing."""
         try:
-            return os.open(name, _CREATE, 0o600, dir_fd=fd)
+            return os.open(name, _CREATE, mode, dir_fd=fd)
         except FileExistsError:
             self._make_way(fd, name)
-            return os.open(name, _CREATE, 0o600, dir_fd=fd)
+            return os.open(name, _CREATE, mode, dir_fd=fd)
 
     def _make_way(self, fd: int, name: str) -> None:
         try:
@@ -394,15 +398,31 @@ def _copy_extent(src: int, out: int, start: int, end: int) -> None:
         start += count
 
 
-def _pump(src: int, out: int) -> None:
-    while data := os.read(src, _CHUNK):
+def _pump(src: int, out: int, size: int) -> None:
+    """Copy a file that had `size` bytes: a byte more is asked for, so that one read finds out if it still
+    does."""
+    while data := os.read(src, size + 1):
         _write_all(out, data)
+        if len(data) == size:
+            return
 
 
 def _write_all(out: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(out, view) :]
+
+
+def _set_owner_and_mode(out: int, owner: tuple[int, int], mode: int) -> None:
+    """Give the open file an owner and a mode, where it was not created with them: that depends on the umask,
+    and on what its directory hands down (setgid, an ACL).
+    """
+    status = os.fstat(out)
+    if idmap.confined() or (status.st_uid, status.st_gid) != owner:
+        ownership.give(out, *owner)
+        os.fchmod(out, mode)  # after chown, which clears setuid and setgid
+    elif stat.S_IMODE(status.st_mode) != mode:
+        os.fchmod(out, mode)
 
 
 def _kept_xattrs(src: int) -> list[str]:
