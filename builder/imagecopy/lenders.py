@@ -1,7 +1,8 @@
 """Where a registry that an image goes to has its blobs already.
 
-A layer that is not here, and that the registry has, need not come here: it is mounted. That is for blobs that
-are compressed as what is sent, since a manifest is to have the same digest wherever it is made.
+A layer that is not here, and that the registry has, need not come here: it is mounted. A base's layers go as
+its registry has them, whatever they are compressed by; those of a shared cache if they are compressed as what
+is sent, since a manifest is to have the same digest wherever it is made.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from builder.exporters.output_spec import OutputSpec
     from cache.absent import Origin
+    from cache.compression import Kind
     from cache.oci.digest import ChainID, Digest
     from cache.oci.spec import Descriptor
     from cache.registry.client import RegistryClient
@@ -48,10 +50,13 @@ class Lenders:
         return next((each for each in found if each != borrower.repository), None)
 
     def lent(self, layer: AbsentLayer, kind: str, borrowers: Sequence[Reference]) -> Descriptor | None:
-        """Return the blob of a layer, compressed as `kind` says, that the registries of all of `borrowers`
-        have; None if there is none."""
+        """Return the blob of a layer, a base's or compressed as `kind` says, that the registries of all of
+        `borrowers` have; None if there is none."""
         self._note(layer.origins)
-        blobs = {each.blob.digest: each.blob for each in layer.origins if _kind(each.blob) == kind}
+        fitting = [each for each in layer.origins if each.kind == "registry" or kind_of(each.blob) == kind]
+        blobs = {
+            each.blob.digest: each.blob for each in sorted(fitting, key=lambda each: each.kind == "cache")
+        }
         for digest, blob in blobs.items():
             if all(self._has(digest, each) for each in borrowers):
                 return blob
@@ -114,9 +119,11 @@ def borrowers(names: Sequence[str]) -> list[Reference]:
     return [Reference.parse(name) for name in names]
 
 
-def _kind(blob: Descriptor) -> str:
+def kind_of(blob: Descriptor) -> Kind:
     """Return how a layer is compressed, by its media type (image-spec, layer.md; Docker's, too)."""
-    return next((kind for kind in ("gzip", "zstd") if blob.media_type.endswith(kind)), "none")
+    if blob.media_type.endswith("gzip"):
+        return "gzip"
+    return "zstd" if blob.media_type.endswith("zstd") else "none"
 
 
 def _repository(origin: Origin) -> str | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from builder.exporters.base import Group
     from cache.absent import AbsentLayer
     from cache.blobs import LayerBlob
+    from cache.layers import Layer
     from cache.oci.digest import ChainID
     from cache.oci.reference import Reference
     from cache.store import Store
@@ -108,6 +109,7 @@ class StoreSource:
         """Return the layers' blobs, the lowest first."""
         from builder.exporters.base import chain_ids_of
         from builder.exporters.packing import pack
+        from builder.imagecopy.lenders import kind_of
         from cache.absent import AbsentLayer
         from cache.blobs import LayerBlob
 
@@ -118,7 +120,7 @@ class StoreSource:
         for layer in self._store.stack(chain_ids[-1]) or ():
             blob = self._lent(layer) if isinstance(layer, AbsentLayer) else None
             if blob is not None:
-                lent.append(LayerBlob(self._compression.kind, blob.digest, blob.size))
+                lent.append(LayerBlob(kind_of(blob), blob.digest, blob.size))
                 self._elsewhere[blob.digest] = layer.chain_id
             elif isinstance(layer, AbsentLayer):
                 lent = []
@@ -126,8 +128,17 @@ class StoreSource:
         # What is not here stands on what is.
         below = chain_ids[: len(chain_ids) - len(lent)]
         layers = self._store.layers.chain(below[-1]) if below else ()
-        with closing(pack(self._store, layers, self._compression, self._emit)) as packed:
-            return [*packed, *lent]
+        kept = {layer.chain_id: was for layer in layers if (was := self._as_pulled(layer)) is not None}
+        others = [layer for layer in layers if layer.chain_id not in kept]
+        with closing(pack(self._store, others, self._compression, self._emit)) as packed:
+            return [*(kept.get(layer.chain_id) or next(packed) for layer in layers), *lent]
+
+    def _as_pulled(self, layer: Layer) -> LayerBlob | None:
+        """Return the blob that a base's layer was pulled as: registries have that already."""
+        blob, known = self._store.blobs.pulled(layer.diff_id), self._store.absent.get(layer.chain_id)
+        origins = () if known is None else known.origins
+        pulled = [each.blob.digest for each in origins if each.kind == "registry"]
+        return blob if blob is not None and blob.digest in pulled else None
 
     def _keep(self, data: bytes, bare: Descriptor, kind: str) -> Descriptor:
         content = Manifest.from_json(data) if kind == MEDIA_TYPE_MANIFEST else Index.from_json(data)

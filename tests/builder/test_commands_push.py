@@ -139,15 +139,18 @@ def test_what_cannot_be_pushed_is_an_error(pybuild: Pybuild, registry: Registry)
 def test_what_the_registry_has_elsewhere_is_not_sent(
     pybuild: Pybuild, registry: Registry, tmp_path: Path
 ) -> None:
-    """Neither what a base was pulled from another repository, nor what has gone to one."""
+    """Neither what a base was pulled from another repository, however that is compressed, nor what has gone
+    to one."""
     pybuild.write("base.rec", "FROM scratch\nCOPY base.rec /base.rec\n")
     pybuild("base.rec", "-t", f"{registry.address}/lent/base:1", "--push")
     other = Pybuild(str(tmp_path / "other"), str(tmp_path))
     with CountingProxy(registry.port) as proxy:
         other.write("own.rec", f"FROM {proxy.address}/lent/base:1\nCOPY app.rec /app.rec\n")
-        for repository, count in (("app", 2), ("again", 0)):  # a layer and the config; nothing
+        # A layer and the config; nothing; the layer alone.
+        for repository, count, kind in (("app", 2, "gzip"), ("again", 0, "gzip"), ("small", 1, "zstd")):
             proxy.reopen()
-            other("own.rec", "-t", f"{proxy.address}/lent/{repository}:1", "--push")
+            name = f"{proxy.address}/lent/{repository}:1"
+            other("own.rec", "-t", name, "-o", f"type=registry,compression={kind}")
             assert len(proxy.uploaded()) == count
             images.skopeo(
                 "copy", "--src-tls-verify=false", f"docker://{registry.address}/lent/{repository}:1",
