@@ -252,9 +252,14 @@ class StepCache:
         reason: str,
         layer: bool,
     ) -> Record:
+        from cache.writeback import Room
+
         since = int(time.time())
         with self._store.stage() as staging:
+            before = Room.of(self._store.root)
             run(staging)
+            if before.is_much_more_than(Room.of(self._store.root)):
+                self._store.write_back.begin()
             committed, same = self._commit(parent, staging, since) if layer else (None, False)
         seconds = time.monotonic() - started
         record = Record(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from functools import cached_property
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from cache.records import Records
     from cache.scratch import Staging
     from cache.statcache import StatCache
+    from cache.writeback import WriteBack
 
 _DIRECTORIES = ("overlay2/l", "layerdb/sha256", "imagedb/content/sha256", "blobs", "tmp")
 _NAMES = frozenset(path.partition("/")[0] for path in _DIRECTORIES) | {
@@ -106,6 +108,12 @@ class Store:
         from cache.layers import LayerStore
 
         return LayerStore(self.root, self.scratch, self.database, self.boot, self._fetch)
+
+    @cached_property
+    def write_back(self) -> WriteBack:
+        from cache.writeback import WriteBack
+
+        return WriteBack(self.root)
 
     @cached_property
     def absent(self) -> AbsentLayers:
@@ -238,6 +246,8 @@ class Store:
         if not (layers or records or receipts or images):
             return
         with storing("syncing the store"):
+            if "write_back" in self.__dict__:
+                self.write_back.wait()
             syncfs(self.root)
 
         def work(connection: Connection) -> None:
@@ -257,6 +267,9 @@ class Store:
 
     def close(self) -> None:
         """Wait until what was thrown away is removed, let go of all that is held, and close the database."""
+        if "write_back" in self.__dict__:
+            with contextlib.suppress(OSError):  # said by `sync`, if anything depends on it
+                self.write_back.wait()
         for left in self.scratch.settle():
             self._tell(f"cannot be removed: {left}")
         if "layers" in self.__dict__:
