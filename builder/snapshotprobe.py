@@ -24,8 +24,9 @@ def refusal(driver: Driver, scratch: Scratch) -> str:
         with scratch.stage() as staging:
             lower = staging.path + "/lower"
             os.mkdir(lower)
-            with open(lower + "/below", "wb"):
-                pass
+            for name in ("below", "replaced"):
+                with open(f"{lower}/{name}", "wb"):
+                    pass
             overlay = Overlay((lower,), staging.upper, staging.work)
             if driver == "overlay":
                 _through_kernel(overlay)
@@ -34,6 +35,8 @@ def refusal(driver: Driver, scratch: Scratch) -> str:
             whole = os.path.isfile(f"{staging.upper}/new")
             if not whole or not is_whiteout(os.lstat(f"{staging.upper}/below")):
                 return "its upper directory lacks what was written"
+            if not os.path.lexists(f"{staging.upper}/replaced"):
+                return "it brings back what was replaced and then removed (as fuse-overlayfs 1.10 does)"
     except BuildError as error:
         return error.message
     except OSError as error:
@@ -84,3 +87,6 @@ def _through_fuse(overlay: Overlay, scratch: Scratch) -> None:
 def _write(root: int) -> None:
     os.close(os.open("new", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=root))
     os.unlink("below", dir_fd=root)
+    os.rename("new", "replaced", src_dir_fd=root, dst_dir_fd=root)
+    os.unlink("replaced", dir_fd=root)
+    os.close(os.open("new", os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644, dir_fd=root))

@@ -19,12 +19,15 @@ from typing import TYPE_CHECKING, Protocol
 from cache import tar_format
 from cache.errors import StoreError
 from cache.holes import Holes
+from cache.idmap import overlay_attribute
 from cache.oci.digest import DiffID
 from cache.tar_entry import Describer, timeless
 from cache.upperdir import READ, READ_DIRECTORY, Entry, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from cache.idlemarks import Below
 
 CHUNK = 256 * 1024
 """Bytes that are read, hashed and written at once: fits into a core's second-level cache."""
@@ -56,14 +59,14 @@ class Changeset:
     signature: bytes = field(default=b"", compare=False)
 
 
-def measure(upper: str, *, clamp: int | None) -> Changeset:
+def measure(upper: str, *, clamp: int | None, below: Below | None = None) -> Changeset:
     """Return what the tar of the upperdir `upper` would be, and make the directory equal to that tar.
 
     mtimes become whole seconds, and none stays later than `clamp` (s since 1970, None for no limit);
-    sockets are removed. Raises FormatError for what no layer can hold, StoreError if the directory changes
-    meanwhile.
+    sockets are removed, and so are marks of opaque directories that hide nothing `below`. Raises FormatError
+    for what no layer can hold, StoreError if the directory changes meanwhile.
     """
-    return _run(upper, None, clamp, normalise=True)
+    return _run(upper, None, clamp, normalise=True, below=below)
 
 
 def write_tar(upper: str, out: Output) -> Changeset:
@@ -78,10 +81,12 @@ def unpack(tar: Input | Iterable[bytes], target: str, *, lowerdirs: tuple[str, .
     return run(tar, target, lowerdirs)
 
 
-def _run(upper: str, out: Output | None, clamp: int | None, *, normalise: bool) -> Changeset:
+def _run(
+    upper: str, out: Output | None, clamp: int | None, *, normalise: bool, below: Below | None = None
+) -> Changeset:
     root = os.open(upper, READ_DIRECTORY)
     try:
-        writer = _Writer(root, _Sink(out), clamp, normalise)
+        writer = _Writer(root, _Sink(out), clamp, normalise, below)
         for entry in walk(root):
             writer.add(entry)
         return writer.finish()
@@ -126,10 +131,14 @@ class _Writer:
     """Writes entries into a sink; with `normalise`, makes the disk say what the tar says."""
 
     __slots__ = (
-        "_clamp", "_describer", "_holes", "_normalise", "_root", "_signature", "_sink", "entries", "newest"
+        "_below", "_clamp", "_describer", "_holes", "_normalise", "_root", "_signature", "_sink", "entries",
+        "newest",
     )  # fmt: skip
 
-    def __init__(self, root: int, sink: _Sink, clamp: int | None, normalise: bool) -> None:
+    def __init__(
+        self, root: int, sink: _Sink, clamp: int | None, normalise: bool, below: Below | None
+    ) -> None:
+        self._below = below
         self._root = root
         self._sink = sink
         self._clamp = clamp
@@ -165,9 +174,12 @@ class _Writer:
             return
         self._header(entry, mtime, first=first)
         if kind == S_IFDIR and (marker := self._describer.opaque_marker(entry)):
-            self.entries += 1
-            self._signature.update(marker)
-            self._sink.write(marker)
+            if self._below is not None and not self._below.has(entry.path):
+                os.removexattr(entry.directory, overlay_attribute("opaque"))
+            else:
+                self.entries += 1
+                self._signature.update(marker)
+                self._sink.write(marker)
         if changed:
             times = (mtime * NANOSECONDS, mtime * NANOSECONDS)
             os.utime(entry.path, ns=times, dir_fd=self._root, follow_symlinks=False)

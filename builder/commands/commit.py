@@ -76,6 +76,7 @@ def commit(store: Store, container: Container, message: str, author: str | None 
 def _layer(store: Store, container: Container, epoch: int | None) -> Layer:
     """Publish a copy of the upper: the container keeps its own, and may be run on."""
     from cache.changeset import measure, unpack
+    from cache.idlemarks import Below
 
     with store.stage() as staging:
         read_end, write_end = os.pipe()
@@ -86,8 +87,12 @@ def _layer(store: Store, container: Container, epoch: int | None) -> Layer:
             writer.start()
             unpack(tar, staging.upper)
         writer.join()
-        changeset = measure(staging.upper, clamp=epoch)
         parent = ChainID(container.chain_id) if container.chain_id else None
+        below = Below(lambda: store.layers.lowerdirs(parent) if parent else ())
+        try:
+            changeset = measure(staging.upper, clamp=epoch, below=below)
+        finally:
+            below.close()
         return store.layers.publish(parent, staging, changeset)
 
 
