@@ -5,16 +5,21 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 class Podman:
-    """Images and containers below `directory`, run by runc on the host's network."""
+    """Images and containers below `directory`, run by runc on the host's network. `close` removes them."""
 
     def __init__(self, directory: str) -> None:
         os.mkdir(directory)
+        # Below a long path podman 4.3 does not see that a container has ended, and waits 20 seconds. And it
+        # is this one's own: another's `system reset` would take the exit codes of its containers away.
+        self._run = tempfile.mkdtemp(prefix="podman-", dir="/tmp")
         with open("/proc/sys/kernel/pid_max") as file:
             processes = min(
                 int(file.read()), resource.getrlimit(resource.RLIMIT_NPROC)[1]
@@ -23,9 +28,10 @@ class Podman:
         ulimits = [f"nofile={files}:{files}", f"nproc={processes}:{processes}"]
         configuration = {
             "containers.conf": f"[containers]\ndefault_ulimits = {json.dumps(ulimits)}\n"
-            '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\n',
+            '[engine]\nruntime = "runc"\ncgroup_manager = "cgroupfs"\nevents_logger = "none"\n'
+            f'tmp_dir = "{self._run}/tmp"\n',
             "storage.conf": '[storage]\ndriver = "overlay"\n'
-            f'graphroot = "{directory}/graph"\nrunroot = "{directory}/run"\n',
+            f'graphroot = "{directory}/graph"\nrunroot = "{self._run}/run"\n',
         }
         for name, text in configuration.items():
             with open(f"{directory}/{name}", "w", encoding="utf-8") as file:
@@ -62,3 +68,4 @@ class Podman:
 
     def close(self) -> None:
         self("system", "reset", "--force")
+        shutil.rmtree(self._run, ignore_errors=True)
