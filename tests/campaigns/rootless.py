@@ -17,6 +17,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, ROOT)
 
 from tests.command_fixtures.pybuild import Pybuild  # noqa: E402
+from tests.recipe_fixtures import clone  # noqa: E402
 from tests.rootless_fixtures.user import User  # noqa: E402
 
 EPOCH = "1700000000"
@@ -33,6 +34,7 @@ def builders(directory: str) -> dict[str, Pybuild]:
     found["root"] = Pybuild(os.path.join(directory, "store"), os.path.join(directory, "root"))
     for name, each in found.items():
         shutil.copytree(os.path.join(ROOT, "recipes"), each.cwd, dirs_exist_ok=True)
+        clone.write(os.path.join(each.cwd, "clone"))
         if isinstance(each, User):
             subprocess.run(["chown", "-R", f"{each.uid}:{each.uid}", each.cwd], check=True)
             if each.processes():
@@ -64,7 +66,9 @@ def compare(directory: str, recipes: list[str]) -> list[str]:
 def _argv(recipe: str) -> tuple[str, ...]:
     from tests.command_fixtures.pybuild import ARGV
 
-    return (*ARGV, "build", recipe, "-t", recipe.partition(".")[0], "--timestamps", EPOCH, *_OPTIONS)
+    context = ("--context", "clone") if recipe == "pybuild.rec" else ()
+    options = (*context, "-t", recipe.partition(".")[0], "--timestamps", EPOCH, *_OPTIONS)
+    return (*ARGV, "build", recipe, *options)
 
 
 def main() -> int:

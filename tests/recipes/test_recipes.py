@@ -14,15 +14,23 @@ import socket
 import subprocess
 import sys
 import time
+import tomllib
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pexpect
 import pytest
+from packaging.requirements import Requirement
+
+from builder.version import VERSION
+from tests.exporter_fixtures.podman import Podman
+from tests.recipe_fixtures import clone
+from tests.registry_fixtures.debian import SUITE, DebianRepository
+from tests.registry_fixtures.registry import Registry
 
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 RECIPES = os.path.join(REPOSITORY, "recipes")
@@ -181,6 +189,19 @@ def static(recipes: Recipes) -> Built:
     return recipes.build("static.rec", "hello")
 
 
+@pytest.fixture(scope="session")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What pybuild.rec copies, which nobody edits meanwhile."""
+    directory = str(tmp_path_factory.mktemp("sources"))
+    clone.write(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def pybuild(recipes: Recipes, sources: str) -> Built:
+    return recipes.build("pybuild.rec", "pybuild", "--context", sources)
+
+
 def test_the_java_service_keeps_notes(recipes: Recipes, java: Built) -> None:
     with recipes.service("notes") as base:
         assert ask(f"{base}/hello?name=Ada") == (200, b'{"greeting":"Hello, Ada!"}')
@@ -202,11 +223,13 @@ def test_the_java_image_says_how_it_is_run(recipes: Recipes, java: Built) -> Non
     assert "JAVA_HOME=/usr/lib/jvm/java-17-openjdk-amd64" in config["Env"]
 
 
-def test_another_clone_in_another_store_gives_the_same_java_image(
-    java: Built, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+@pytest.fixture(scope="session")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Recipes:
+    return copied(tmp_path_factory)
+
+
+def test_another_clone_in_another_store_gives_the_same_java_image(java: Built, elsewhere: Recipes) -> None:
     """Other inodes, another time, other directories: the same bytes, for one SOURCE_DATE_EPOCH."""
-    elsewhere = copied(tmp_path_factory)
     built = elsewhere.build("java.rec", "notes")
     assert built.image_id == java.image_id
     assert built.cached == 0
@@ -378,14 +401,21 @@ def test_the_found_dockerfile_gives_the_config_that_it_asks_for(recipes: Recipes
 
 @pytest.mark.parametrize(
     ("recipe", "tag"),
-    [("java.rec", "notes"), ("python.rec", "links"), ("static.rec", "hello"), ("found.rec", "site")],
+    [
+        ("java.rec", "notes"),
+        ("python.rec", "links"),
+        ("static.rec", "hello"),
+        ("found.rec", "site"),
+        ("pybuild.rec", "pybuild"),
+    ],
 )
 def test_a_second_build_runs_no_step(
     recipes: Recipes, request: pytest.FixtureRequest, recipe: str, tag: str
 ) -> None:
-    fixture = {"notes": "java", "links": "python", "hello": "static", "site": "found"}[tag]
+    fixture = {"notes": "java", "links": "python", "hello": "static", "site": "found"}.get(tag, tag)
     first: Built = request.getfixturevalue(fixture)
-    again = recipes.build(recipe, tag)
+    options = ("--context", request.getfixturevalue("sources")) if recipe == "pybuild.rec" else ()
+    again = recipes.build(recipe, tag, *options)
     assert (again.ran, again.image_id) == (0, first.image_id)
     assert again.cached > 0
 
@@ -429,3 +459,129 @@ def test_a_change_of_the_program_installs_nothing_again(recipes: Recipes, java: 
     assert [line.partition(" ")[0] for line in ran] == ["COPY", "RUN", "RUN"], ran
     assert not any("apt-get" in line for line in ran)
     assert "failed" in [event["outcome"] for event in ended]
+
+
+def test_another_clone_in_another_store_gives_the_same_image_of_pybuild(
+    pybuild: Built, sources: str, elsewhere: Recipes
+) -> None:
+    """The files of a clone have other times: the wheel, and what is compiled, have none of them."""
+    other = os.path.join(elsewhere.directory, "clone")
+    shutil.copytree(sources, other, copy_function=shutil.copyfile)
+    assert elsewhere.build("pybuild.rec", "pybuild", "--context", other).image_id == pybuild.image_id
+
+
+def test_the_requirements_of_pybuilds_image_are_those_of_the_project(pybuild: Built) -> None:
+    """All of them, in a version that the project takes; and what they want themselves."""
+    with open(os.path.join(REPOSITORY, "pyproject.toml"), "rb") as file:
+        project = tomllib.load(file)
+    pinned: dict[str, str] = {}
+    for name in ("requirements.txt", "build-requirements.txt"):
+        with open(os.path.join(RECIPES, "pybuild", name), encoding="utf-8") as file:
+            pinned |= dict(re.findall(r"^(\S+)==(\S+)", file.read(), re.M))
+    wanted = project["project"]["dependencies"] + project["project"]["optional-dependencies"]["testinfra"]
+    for each in map(Requirement, (*wanted, *project["build-system"]["requires"])):
+        assert each.specifier.contains(pinned[each.name]), each
+
+
+RUNNER = """\
+FROM scratch
+COPY busybox /bin/busybox
+RUN ["/bin/busybox", "--install", "-s", "/bin"]
+ENV PATH=/bin
+RUN echo made > /made; chown 5:6 /made
+TEST test "$(stat -c %u:%g /made)" = 5:6
+"""
+
+NO_FILTER = "--security-opt=seccomp=unconfined"
+POD = ("--cap-drop=ALL", "--security-opt=no-new-privileges", NO_FILTER)
+"""As the pods of docs/ci: runAsUser, no capabilities, allowPrivilegeEscalation: false."""
+
+
+class Containers:
+    """Runs pybuild's image by podman, as it is, on a volume that podman makes, with `work` at /work."""
+
+    def __init__(self, podman: Podman, work: str) -> None:
+        self._podman = podman
+        self.work = work
+
+    def __call__(self, *words: str, options: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["podman", "run", "--rm", "--network=host", f"--volume={self.work}:/work",
+             "--env=SOURCE_DATE_EPOCH=1700000000", *options, "docker.io/library/pybuild", *words],
+            env=self._podman.environment, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+        )  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def containers(
+    recipes: Recipes, pybuild: Built, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Containers]:
+    directory = tmp_path_factory.mktemp("containers")
+    archive = str(directory / "pybuild.tar")
+    assert recipes.run("save", "pybuild", "-o", archive).returncode == 0
+    podman = Podman(str(directory / "podman"))
+    try:
+        podman("load", "-q", "-i", archive)
+        os.unlink(archive)
+        work = directory / "work"
+        work.mkdir()
+        busybox = shutil.which("busybox")
+        assert busybox is not None, "busybox-static is not on this machine (make test installs it)"
+        shutil.copy(busybox, work)
+        (work / "app.rec").write_text(RUNNER)
+        yield Containers(podman, str(work))
+    finally:
+        podman.close()
+
+
+def test_the_image_of_pybuild_is_pybuild(containers: Containers) -> None:
+    assert containers("--version").stdout == f"pybuild {VERSION}\n"
+    assert containers().stdout.startswith("usage: pybuild")
+
+
+@pytest.mark.peer("podman", "runc", "docker-registry", "busybox")
+def test_what_a_pod_has_run_containers_of_every_kind_take_from_a_shared_cache(
+    containers: Containers, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """One that has all ids, one that has subordinate ids, and one whose newuidmap can do nothing."""
+    for name in ("cache.key", "cache.pub"):
+        if os.path.exists(os.path.join(containers.work, name)):
+            os.unlink(os.path.join(containers.work, name))
+    with Registry(str(tmp_path_factory.mktemp("registry"))) as registry:
+        place = f"type=registry,ref={registry.address}/team/cache"
+        os.chmod(containers.work, 0o777)
+        assert containers("cache", "keygen", "cache", options=POD).returncode == 0
+        first = containers("app.rec", "--cache-to", f"{place},key=./cache.key", options=POD)
+        assert first.returncode == 0, first.stderr
+        assert "4 steps run, 0 cached" in first.stderr
+        for options, ids in (
+            (POD, "that id alone (no_new_privs"),
+            (("--cap-drop=ALL", NO_FILTER), "that id alone (newuidmap failed)"),
+            ((), "with 65534 subordinate ids"),
+            (("--uidmap=0:2000000:65536", "--gidmap=0:2000000:65536"), "with 65534 subordinate ids"),
+            (("--user=0",), "root of a container"),
+        ):
+            assert ids in containers("doctor", options=options).stdout, options
+            done = containers("app.rec", "--cache-from", f"{place},trust=./cache.pub", options=options)
+            assert done.returncode == 0, done.stderr
+            assert "0 steps run, 4 cached" in done.stderr, options
+            assert done.stdout == first.stdout
+            done = containers("app.rec", options=options)
+            assert "4 steps run" in done.stderr and done.stdout == first.stdout, done.stderr
+
+
+@pytest.mark.peer("podman", "runc", "gpg", "dpkg-deb")
+@pytest.mark.parametrize("options", [POD, ()], ids=["pod", "defaults"])
+def test_a_container_makes_bases_of_packages(
+    containers: Containers, options: Sequence[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Though its /proc is masked, so that mmdebstrap can have none of its own."""
+    directory = str(tmp_path_factory.mktemp("debian"))
+    with DebianRepository(os.path.join(directory, "tiny")) as tiny:
+        tiny.publish({"hello": {"usr/bin/hello": b"hi\n"}}, 1_600_000_000)
+        shutil.copyfile(tiny.keyring, os.path.join(containers.work, "tiny.gpg"))
+        flags = f"--variant=extract --include=hello --mirror={tiny.mirror} --keyring=tiny.gpg"
+        with open(os.path.join(containers.work, "base.rec"), "w", encoding="utf-8") as file:
+            file.write(f"FROM {flags} mmdebstrap://{SUITE}\nLABEL a=b\n")
+        done = containers("base.rec", options=options)
+        assert done.returncode == 0, done.stderr
