@@ -16,7 +16,7 @@ JAVA_PACKAGES := ca-certificates debian-archive-keyring git gpgv mmdebstrap pyth
 # The other tools of the field, which the tests compare with and hand our images to; and shells, compilers, terminals.
 TEST_PACKAGES := $(JAVA_PACKAGES) \
 	buildah busybox-static chromium crun curl docker-registry e2fsprogs fish fuse-overlayfs gcc gpg gpg-agent libc6-dev libcap2-bin oci-image-tool \
-	openssh-client openssl passt podman qemu-user-static runc skopeo tmux uidmap umoci xz-utils zsh zstd
+	openssh-client openssl passt podman qemu-user-static runc skopeo slirp4netns tmux uidmap umoci xz-utils zsh zstd
 # docker.io is BuildKit: the bench starts a daemon of its own. Without an init system the package starts none.
 BENCH_PACKAGES := $(JAVA_PACKAGES) buildah docker-registry docker.io gcc libc6-dev runc skopeo umoci
 

@@ -50,7 +50,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--network",
         choices=("default", "host", "none", "private"),
         help="the network of RUN and TEST that do not say it themselves: host (default), none, or private, "
-        "with a way out through pasta",
+        "with a way out through pasta or slirp4netns",
     )
     _several(parser, "--add-host", "NAME:ADDRESS", "a line in the /etc/hosts of RUN")
     _several(parser, "--ulimit", "NAME=SOFT[:HARD]", "a limit of RUN, such as nofile=1024")

@@ -120,13 +120,14 @@ def _entered(store: str) -> Iterator[Check]:
 
 
 def _network() -> Check:
-    from shutil import which
+    from builder.privatenetwork import find
 
-    path = which("pasta")
+    path = find()
     if path is None:
-        detail = "the host's; a private one (--network=private) takes pasta"
+        detail = "the host's; a private one (--network=private) takes pasta, or slirp4netns"
         return Check("network", "optional", detail, "apt-get install passt")
-    return Check("network", "ok", f"the host's; a private one (--network=private) through {path}")
+    few = "" if path.endswith("/pasta") else ", which publishes no ports"
+    return Check("network", "ok", f"the host's; a private one (--network=private) through {path}{few}")
 
 
 def _kernel() -> Check:

@@ -20,8 +20,10 @@ _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
 _TRIES, _INTERVAL = 2000, 5  # milliseconds
 
-FORWARDED_RESOLVER = "169.254.1.1"
-"""Where pasta answers for a name server at the host's loopback: an address that nothing else has."""
+FORWARDED_RESOLVER = "169.254.1.3"
+"""Where pasta, or slirp4netns, answers for a name server at the host's loopback: an address that nothing else
+has.
+"""
 
 
 def loopback_up() -> None:
@@ -41,7 +43,7 @@ def hosts(hostname: str, extra: Iterable[tuple[str, str]]) -> str:
 
 def resolver(*, private: bool = False) -> str:
     """Return the host's /etc/resolv.conf. In a `private` network, a resolver at the host's loopback is asked
-    through an address of pasta's.
+    through an address of pasta's (builder/privatenetwork.py).
     """
     text = read("/etc/resolv.conf")
     if not private or not is_resolver_ours():
@@ -78,7 +80,7 @@ def await_outside(control: socket.socket) -> None:
         if poll.poll(_INTERVAL):
             text = control.recv(1 << 12).decode(errors="replace")
             raise _no_way_out(text or "nobody makes it")
-    raise _no_way_out("pasta does not set it up in time")
+    raise _no_way_out("it is not set up in time")
 
 
 def _has_default_route() -> bool:

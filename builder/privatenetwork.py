@@ -1,7 +1,8 @@
 """A network of one's own with a way out: pasta(1), of the passt project, between a sandbox's network
-namespace and the host's. It takes no privilege on the host, and no interface or rule is made there.
+namespace and the host's; where it is missing, slirp4netns(1), which publishes no ports. Neither takes a
+privilege on the host, and no interface or rule is made there.
 
-pasta runs in a sandbox itself, so that it dies with the launcher, whoever kills whom.
+It runs in a sandbox itself, so that it dies with the launcher, whoever kills whom.
 """
 
 from __future__ import annotations
@@ -19,20 +20,37 @@ if TYPE_CHECKING:
     from builder.executor import ExecRequest, Executor, Running, Stream
 
 _TAIL = 2000
+_MTU = "65520"
 
 
-def program() -> str:
-    """Return the path of pasta. Raises HostError if it is not there."""
+def find() -> str | None:
+    """Return the path of the program that makes private networks, if there is any."""
     from shutil import which
 
-    path = which("pasta")
+    return which("pasta") or which("slirp4netns")
+
+
+def command(request: ExecRequest, namespace: str) -> tuple[str, ...]:
+    """Return the command that gives the network namespace of this path its way out, with the ports of the
+    request. Raises HostError where there is no program that can.
+    """
+    path = find()
+    hint = "apt-get install passt (or the package of that name of your distribution)"
     if path is None:
-        raise HostError(
-            "a private network needs pasta",
-            code="host/network",
-            hint="apt-get install passt (or the package of that name of your distribution)",
-        )
-    return path
+        raise HostError("a private network needs pasta, or slirp4netns", code="host/network", hint=hint)
+    if os.path.basename(path) == "pasta":
+        return (path, *arguments(request), "--netns-only", "--runas", "0", "--netns", namespace)
+    if request.ports:
+        raise HostError("ports are published by pasta, which is not here", code="host/network", hint=hint)
+    options = ("--configure", f"--mtu={_MTU}", "--disable-host-loopback", f"--cidr={_slirps_network()}")
+    return (os.path.realpath(path), *options, "--netns-type=path", namespace, "tap0")
+
+
+def _slirps_network() -> str:
+    """Return the network of which slirp4netns answers for a name server at the third address."""
+    network, _, last = FORWARDED_RESOLVER.rpartition(".")
+    assert last == "3"
+    return f"{network}.0/24"
 
 
 def arguments(request: ExecRequest) -> tuple[str, ...]:
@@ -51,20 +69,20 @@ def arguments(request: ExecRequest) -> tuple[str, ...]:
 
 
 class Outside:
-    """pasta for one sandbox, from the start to `close`."""
+    """That program for one sandbox, from the start to `close`."""
 
     def __init__(
         self, executor: Executor, request: ExecRequest, namespace: int, failed: Callable[[str], None]
     ) -> None:
         """`namespace`: the sandbox's network, an fd that stays the caller's. `failed` is called, in a thread,
-        with what pasta said if it ends by itself. Raises HostError.
+        with what it said if it ends by itself. Raises HostError.
         """
         from builder.executor import ExecRequest
 
         self._tail = b""
         self._failed = failed
-        own = ("--netns-only", "--runas", "0", "--netns", "/proc/self/fd/0")
-        argv = (program(), *arguments(request), *own)
+        argv = command(request, "/proc/self/fd/0")
+        self._name = os.path.basename(argv[0])
         path = os.environ.get("PATH", os.defpath)
         asked = ExecRequest(argv=argv, root="host", env=(("PATH", path),), stdin=namespace)
         self._running: Running = executor.start(asked, self._read)
@@ -88,4 +106,4 @@ class Outside:
         except BuildError as error:
             said = error.message
         if not self._closed:
-            self._failed(said or "pasta has ended")
+            self._failed(said or f"{self._name} has ended")

@@ -34,7 +34,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--network",
         choices=("host", "none", "private"),
         default="private",
-        help="of the container: host, none, or private (default; none, if there is no pasta)",
+        help="of the container: host, none, or private (default; none, if there is neither pasta nor "
+        "slirp4netns)",
     )
     parser.add_argument(
         "--serve", action="store_true", help="run what is asked on standard input: for testinfra's backend"
@@ -118,9 +119,8 @@ def _command(image: StoredImage) -> tuple[str, ...]:
 def _request(
     session: Session, image: StoredImage, container: Container, args: argparse.Namespace
 ) -> ExecRequest:
-    from shutil import which
-
     from builder.executor import ExecRequest
+    from builder.privatenetwork import find
     from builder.scope import DEFAULT_PATH, split_variable
 
     config, store = image.config.config, session.store
@@ -134,7 +134,7 @@ def _request(
         env=tuple({"PATH": DEFAULT_PATH, **dict(map(split_variable, config.env))}.items()),
         user=config.user if args.user is None else args.user,
         workdir=config.working_dir or "/",
-        network="none" if args.network == "private" and which("pasta") is None else args.network,
+        network="none" if args.network == "private" and find() is None else args.network,
         hostname=container.id[:12],
         platform=image.config.platform,
     )

@@ -1,4 +1,4 @@
-"""A container's own network, with a way out through pasta."""
+"""A container's own network, with a way out through pasta, and through slirp4netns where that is missing."""
 
 from __future__ import annotations
 
@@ -127,4 +127,53 @@ def test_a_build_without_root_has_it_as_well(tmp_path: Path, ids: str) -> None:
     done = user.try_("build", "app.rec", "--network=private", "--progress=plain")
     assert done.code == 0, done.err
     assert " shut" in done.err
+    assert user.leftovers() == []
+
+
+@pytest.fixture
+def without_pasta(tmp_path: Path) -> str:
+    """A PATH with all programs but pasta."""
+    place = tmp_path / "programs"
+    place.mkdir(mode=0o755)
+    for directory in ("/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"):
+        for name in os.listdir(directory):
+            if not name.startswith("pas") and not (place / name).is_symlink():
+                (place / name).symlink_to(f"{directory}/{name}")
+    return str(place)
+
+
+@pytest.mark.peer("slirp4netns")
+def test_without_pasta_slirp4netns_makes_it(pybuild: Pybuild, without_pasta: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        pybuild.write("app.rec", BUILD.format(port=server.getsockname()[1]))
+        argv = ("build", "app.rec", "--network=private", "--progress=plain", "--no-cache")
+        done = pybuild.try_(*argv, PATH=without_pasta)
+        assert done.code == 0, done.err
+        assert "dev tap0" in done.err and " shut" in done.err
+        reach = f"! nc -w 1 169.254.1.2 {server.getsockname()[1]} && echo shut"
+        shown = ("run", "--rm", "--network=private", "box", "sh", "-c", reach)
+        assert pybuild(*shown, PATH=without_pasta) == "shut\n"
+    told = pybuild("doctor", PATH=without_pasta)
+    assert "/slirp4netns, which publishes no ports" in told
+
+
+@pytest.mark.peer("slirp4netns")
+def test_a_port_to_be_published_needs_pasta(pybuild: Pybuild, without_pasta: str) -> None:
+    done = pybuild.try_("run", "-d", "-p", f"{free_port()}:80", "box", "sleep", "1000", PATH=without_pasta)
+    assert (done.code, "ports are published by pasta" in done.err) == (125, True), done
+
+
+@pytest.mark.peer("newuidmap")
+@pytest.mark.peer("slirp4netns")
+@pytest.mark.parametrize("ids", ["subordinate", "single"])
+def test_a_user_has_slirp4netns_as_well(tmp_path: Path, ids: str, without_pasta: str) -> None:
+    user = User(str(tmp_path / "user"), subordinate=ids == "subordinate")
+    os.chmod(tmp_path, 0o755)
+    write_box(user.cwd)
+    user.write("app.rec", BOX + BUILD.format(port=1).removeprefix("FROM box\n"))
+    os.rename(without_pasta, f"{user.home}/programs")
+    path = "/home/tess/programs"
+    done = user.try_("build", "app.rec", "--network=private", "--progress=plain", PATH=path)
+    assert done.code == 0, done.err
+    assert "dev tap0" in done.err and " shut" in done.err
     assert user.leftovers() == []
