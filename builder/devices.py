@@ -33,7 +33,7 @@ _LINKS = {
     "ptmx": "pts/ptmx",
 }
 _STRICT = linux.MOUNT_ATTR_NOSUID | linux.MOUNT_ATTR_NODEV | linux.MOUNT_ATTR_NOEXEC
-_PTS = (("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620"))
+_PTS = (("ptmxmode", "0666"), ("mode", "0620"))
 _TTY_GROUP = 5
 
 

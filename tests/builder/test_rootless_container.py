@@ -110,6 +110,27 @@ def test_with_plain_copies_as_well(container: Container, image: str) -> None:
     assert done.stdout.strip() == image
 
 
+def test_without_overlays_and_without_a_fuse_device_it_builds_by_copies(
+    container: Container, image: str
+) -> None:
+    """No capability, no /dev/fuse, and a kernel that refuses a user's overlay: its option userxattr, here."""
+    profile = container.volume / "profile.json"
+    profile.write_text(
+        '{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [{"names": ["fsconfig"], '
+        '"action": "SCMP_ACT_ERRNO", "errnoRet": 22, '
+        '"args": [{"index": 1, "value": 0, "op": "SCMP_CMP_EQ"}]}]}'
+    )
+    options = ("--cap-drop=ALL", "--user=1000", "--security-opt=no-new-privileges")
+    confined = (*options, f"--security-opt=seccomp={profile}")
+    done = container(*confined)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == image
+    assert os.listdir(container.volume / "store/tmp") == []
+    told = container(*confined, command=("doctor",))
+    assert told.returncode == 0, told.stdout
+    assert "plain copies" in told.stdout and "cannot have /dev/fuse" in told.stdout, told.stdout
+
+
 def test_root_without_any_capability_is_told_what_it_lacks(container: Container) -> None:
     done = container("--cap-drop=ALL", NO_FILTER)
     assert done.returncode == 4
