@@ -544,9 +544,6 @@ def test_what_a_pod_has_run_containers_of_every_kind_take_from_a_shared_cache(
     containers: Containers, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """One that has all ids, one that has subordinate ids, and one whose newuidmap can do nothing."""
-    for name in ("cache.key", "cache.pub"):
-        if os.path.exists(os.path.join(containers.work, name)):
-            os.unlink(os.path.join(containers.work, name))
     with Registry(str(tmp_path_factory.mktemp("registry"))) as registry:
         place = f"type=registry,ref={registry.address}/team/cache"
         os.chmod(containers.work, 0o777)
