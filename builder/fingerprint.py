@@ -69,8 +69,8 @@ class FileDigests:
         with ThreadPoolExecutor(min(4, os.cpu_count() or 1), thread_name_prefix="hash") as pool:
             for batch, (started, digests) in zip(batches, pool.map(self._hash_all, batches), strict=True):
                 for entry, digest in zip(batch, digests, strict=True):
-                    self._fresh[entry.path] = entry, digest
-                    self._remember(entry, digest, started)
+                    if not self._remember(entry, digest, started):
+                        self._fresh[entry.path] = entry, digest
 
     def attributes(self, entry: Entry) -> str:
         """Return the digest of a directory's extended attributes that a layer can carry; "" if it has
@@ -98,14 +98,16 @@ class FileDigests:
         row = self._known.get(os.fsencode(entry.path))
         return row if row is not None and row[:5] == _status(entry) else None
 
-    def _remember(self, entry: Entry, digest: bytes, started: int) -> None:
-        """Keep a digest that was begun at `started` (ns since 1970)."""
+    def _remember(self, entry: Entry, digest: bytes, started: int) -> bool:
+        """Keep a digest that was begun at `started` (ns since 1970); return whether it may be kept."""
         assert self._known is not None
         path = os.fsencode(entry.path)
         # The cache keeps the paths with a zero between them: the top's would be none.
         if path and abs(entry.mtime) < _STORABLE and max(entry.mtime, entry.ctime) < started - _RACY_NS:
             self._known[path] = (*_status(entry), digest)
             self._changed = True
+            return True
+        return False
 
     def save(self) -> None:
         """Write what was hashed to the stat cache."""
