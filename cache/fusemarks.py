@@ -37,7 +37,7 @@ def normalise(upper: str, lowerdirs: tuple[str, ...]) -> None:
     try:
         with Merged(lowerdirs) as merged:
             work = _Normaliser(root, merged)
-            work.directory(b"", hidden=False)
+            work.all()
             work.link()
     finally:
         os.close(root)
@@ -49,8 +49,17 @@ class _Normaliser:
         self._merged = merged
         self._linked: list[tuple[bytes, Found]] = []
         """Files that were copied up, and had more names than one."""
+        self._todo: list[tuple[bytes, bool]] = [(b"", False)]
 
-    def directory(self, path: bytes, *, hidden: bool) -> None:
+    def all(self) -> None:
+        """Go over everything. In place of recursion there is a list: a step may make directories of any
+        depth.
+        """
+        while self._todo:
+            path, hidden = self._todo.pop()
+            self._directory(path, hidden=hidden)
+
+    def _directory(self, path: bytes, *, hidden: bool) -> None:
         """Go over what is in the directory `path`; `hidden`: nothing shows through it from below."""
         fd = os.open(path or b".", READ_DIRECTORY, dir_fd=self._root)
         try:
@@ -85,7 +94,7 @@ class _Normaliser:
                 os.unlink(name, dir_fd=directory)
             return below is None
         if stat.S_ISDIR(status.st_mode):
-            self.directory(path, hidden=hidden)
+            self._todo.append((path, hidden))
             return below is not None and stat.S_ISDIR(below.status.st_mode)
         if not stat.S_ISREG(status.st_mode):
             return False
@@ -128,15 +137,14 @@ class _Normaliser:
 
     def _make_parents(self, path: bytes) -> bool:
         """Have the directory `path` in the upper as well; return whether what is below shows through it."""
-        if not path:
-            return True
-        above = path.rpartition(b"/")[0]
-        if not self._make_parents(above):
-            return False
+        parts = path.split(b"/") if path else []
+        return all(self._make_parent(b"/".join(parts[:depth])) for depth in range(1, len(parts) + 1))
+
+    def _make_parent(self, path: bytes) -> bool:
         try:
             fd = os.open(path, READ_DIRECTORY, dir_fd=self._root)
         except FileNotFoundError:
-            self._copy_up(path, above)
+            self._copy_up(path, path.rpartition(b"/")[0])
             return True
         except OSError:  # something else is there
             return False

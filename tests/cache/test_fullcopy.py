@@ -1,4 +1,4 @@
-"""Root file systems by plain copy, where trees are as an adversary makes them."""
+"""Root file systems by plain copy and by fuse-overlayfs, where trees are as an adversary makes them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from cache.fullcopy import FullCopy
+from cache.fusemarks import normalise
 from cache.upperdir import remove_tree, walk
 
 DEPTH = 1100
@@ -44,3 +45,18 @@ def test_a_tree_of_any_depth_is_copied_and_compared(tmp_path: Path) -> None:
                 remove_tree(root, b"d")
             os.close(root)
             os.rmdir(tmp_path / name)
+
+
+def test_so_is_one_that_fuse_overlayfs_wrote(tmp_path: Path) -> None:
+    for name in ("lower", "upper"):
+        os.mkdir(tmp_path / name)
+    root = os.open(tmp_path / "upper", os.O_RDONLY)
+    try:
+        deep(root, "new")
+        os.setxattr(tmp_path / "upper/d", "user.fuseoverlayfs.opaque", b"y")
+        normalise(str(tmp_path / "upper"), (str(tmp_path / "lower"),))
+        assert os.listxattr(tmp_path / "upper/d") == []
+        assert len(list(walk(root))) == DEPTH + 1
+    finally:
+        remove_tree(root, b"d")
+        os.close(root)
