@@ -23,7 +23,7 @@ from bench.mounts import in_private_mounts, unmount_below
 from bench.peers import DEFAULT, OURS, Peer, peers
 from bench.peers.protocol import Unavailable
 from bench.report import markdown
-from bench.results import Measured, Results, from_json, to_json
+from bench.results import BadResults, Measured, Results, from_json, to_json
 from bench.rounds import Effort, interleaved
 from bench.workloads import WORKLOADS
 from bench.workloads.ground import BASE, Ground, Size, Workload
@@ -64,6 +64,9 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
         "--update",
         action="store_true",
         help="keep what results.json has of other workloads, if machine, versions and sizes are the same",
+    )
+    parser.add_argument(
+        "--only-page", action="store_true", help="measure nothing: write the page of results.json anew"
     )
     parser.add_argument(
         "--results",
@@ -137,6 +140,15 @@ def measure_all(options: argparse.Namespace, directory: str, keep: Callable[[Res
     return results
 
 
+def read(path: str) -> Results:
+    """Return the results in the file `path`; ends the program where there are none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return from_json(file.read())
+    except (OSError, BadResults) as error:
+        sys.exit(f"bench/run.py: {path}: {error}")
+
+
 def merged(before: Results, after: Results) -> Results:
     """Return `after` with those workloads of `before` that it has not, in the order of the suite."""
     if (before.machine, before.scale) != (after.machine, after.scale):
@@ -171,13 +183,13 @@ def write_page(results: Results, directory: str, with_plots: bool) -> str:
 
 def main() -> None:
     options = arguments()
+    figures = os.path.join(options.results, "results.json")
+    before = read(figures) if options.update or options.only_page else None
+    if before is not None and options.only_page:
+        print(write_page(before, options.results, not options.no_plots))
+        return
     if os.geteuid() != 0:
         sys.exit("bench/run.py: the peers build as root: run this as root")
-    figures = os.path.join(options.results, "results.json")
-    before = None
-    if options.update and os.path.exists(figures):
-        with open(figures, encoding="utf-8") as file:
-            before = from_json(file.read())
     in_private_mounts()
     command.adopt_orphans()
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # what was started is ended
