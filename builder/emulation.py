@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -82,15 +82,27 @@ class Emulation:
         """
         from tempfile import TemporaryDirectory
 
-        from builder.executor import ExecRequest
-
         with TemporaryDirectory(prefix="pybuild-") as directory:
-            path = os.path.join(directory, "program")
-            with open(path, "wb") as file:
-                file.write(program(machine))
-            os.chmod(directory, 0o755)
-            os.chmod(path, 0o755)
-            return self._run(ExecRequest(argv=("/program",), lower=(directory,), network="none"))
+            return any(self._run(replace(each, network="none")) for each in trials(directory, machine))
+
+
+def trials(directory: str, machine: Machine) -> tuple[ExecRequest, ExecRequest]:
+    """Make a root with nothing but a program for the machine in the empty `directory`; return how to run it:
+    on an overlay, and without one where this host has none.
+    """
+    from builder import mountpoints
+    from builder.executor import ExecRequest
+
+    path = os.path.join(directory, "program")
+    with open(path, "wb") as file:
+        file.write(program(machine))
+    os.chmod(directory, 0o755)
+    os.chmod(path, 0o755)
+    mountpoints.make(directory, mountpoints.wanted(()))
+    return (
+        ExecRequest(argv=("/program",), lower=(directory,)),
+        ExecRequest(argv=("/program",), prepared=directory),
+    )
 
 
 def find_qemu(machine: Machine) -> str | None:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import os
+from dataclasses import replace
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING
 
-from builder.elf import MACHINES, Machine, program
-from builder.emulation import PACKAGE, Emulation
+from builder.elf import MACHINES, Machine
+from builder.emulation import PACKAGE, Emulation, trials
 from builder.errors import BuildError, HostError
-from builder.executor import ExecRequest
 from cache.oci.platform import Platform
 
 if TYPE_CHECKING:
+    from builder.executor import ExecRequest
     from builder.sandbox import Sandbox
 
 _COMPATIBLE = (("amd64", "386"), ("arm64", "arm"))
@@ -45,15 +45,15 @@ def _how(sandbox: Sandbox, emulation: Emulation, name: str, machine: Machine) ->
             own = Platform.host().architecture
             native = name == own or (own, name) in _COMPATIBLE
             return ("as they are" if native else "by a handler of this host"), None
+        refused: HostError | None = None
         with TemporaryDirectory(prefix="pybuild-") as directory:
-            path = os.path.join(directory, "program")
-            with open(path, "wb") as file:
-                file.write(program(machine))
-            os.chmod(directory, 0o755)
-            os.chmod(path, 0o755)
-            request = ExecRequest(argv=("/program",), lower=(directory,), platform=platform)
-            sandbox.run(request, lambda stream, data: None)
-        return "by QEMU", None
+            for request in trials(directory, machine):
+                try:
+                    sandbox.run(replace(request, platform=platform), lambda stream, data: None)
+                    return "by QEMU", None
+                except HostError as error:
+                    refused = refused or error
+        return "", refused
     except HostError as error:
         return "", error
     except BuildError as error:

@@ -128,6 +128,7 @@ def test_without_overlays_and_without_a_fuse_device_it_builds_by_copies(
     assert os.listdir(container.volume / "store/tmp") == []
     told = container(*confined, command=("doctor",))
     assert told.returncode == 0, told.stdout
+    assert " run as they are" in told.stdout, told.stdout  # found out without an overlay
     assert "plain copies" in told.stdout and "cannot have /dev/fuse" in told.stdout, told.stdout
 
 

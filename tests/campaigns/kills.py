@@ -1,11 +1,12 @@
 """kill -9 at random instants of a build, then build again: `tests/campaigns/kills.py [KILLS]`, as root.
 
 With `--ids subordinate` or `--ids single` the builds are those of a user who is not root; `--snapshotter` has
-root filesystems made another way than by the kernel's overlay.
+root filesystems made another way than by the kernel's overlay; `--limited` has each command in a control
+group.
 
 After each kill nothing of the build may run or be mounted; the next build must give the image that an
-undisturbed one gives, must leave `tmp/` of the store empty, and every layer in the store must have the
-digest that it is named by.
+undisturbed one gives, must leave `tmp/` of the store empty and no control group, and every layer in the store
+must have the digest that it is named by.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -52,6 +54,7 @@ class Campaign:
     random: random.Random
     user: User | None = None
     snapshotter: str = "auto"
+    limits: tuple[str, ...] = ()
     image: str = ""
     seconds: float = 0.0
     faults: list[str] = field(default_factory=list)
@@ -60,7 +63,7 @@ class Campaign:
 
     def command(self, root: str, *options: str) -> list[str]:
         """Return what builds into the store at `root`."""
-        options = (*options, "--snapshotter", self.snapshotter)
+        options = (*options, "--snapshotter", self.snapshotter, *self.limits)
         if self.user is None:
             return scene.build_command(self.recipe, root, *options)
         words = [self.inside(word) for word in scene.build_command(self.recipe, root, *options)]
@@ -164,6 +167,8 @@ class Campaign:
             self.faults.append(f"{done}: the next build gives {image}, not {self.image}")
         if left := os.listdir(os.path.join(root, "tmp")):
             self.faults.append(f"{done}: left in tmp/: {left}")
+        if self.limits and (groups := left_groups()):
+            self.faults.append(f"{done}: control groups are left: {groups}")
         self.faults += [f"{done}: {fault}" for fault in self.unsound(root)]
         self.look(f"{done}, then a whole build")
 
@@ -177,12 +182,24 @@ class Campaign:
         return [*done.stdout.splitlines(), *([done.stderr] if done.returncode else [])]
 
 
+def left_groups() -> list[str]:
+    """Return the control groups of launchers that are dead."""
+    from builder import cgroups
+
+    return [
+        f"{place.directory}/{name}"
+        for place in set(cgroups.controllers().values())
+        for name in os.listdir(place.directory)
+        if re.fullmatch(r"pybuild-\d+-\d+-\d+", name) and not os.path.exists(f"/proc/{name.split('-')[1]}")
+    ]
+
+
 def _read(path: str) -> str:
     with open(path, encoding="utf-8") as file:
         return file.read().strip()
 
 
-def run(kills: int, seed: int, ids: str, snapshotter: str) -> int:
+def run(kills: int, seed: int, ids: str, snapshotter: str, *, limited: bool) -> int:
     """Kill `kills` times, in stores that bear up to three kills each. Returns the exit code."""
     scene.become_subreaper()
     print(f"seed {seed}", flush=True)
@@ -196,7 +213,7 @@ def run(kills: int, seed: int, ids: str, snapshotter: str) -> int:
         os.mkdir(context)
         campaign = Campaign(
             directory, scene.write_context(context), scene.environment(directory), random.Random(seed), user,
-            snapshotter,
+            snapshotter, ("--memory=1g", "--pids-limit=500") if limited else (),
         )  # fmt: skip
         campaign.undisturbed()
         print(f"undisturbed: {campaign.image} in {campaign.seconds:.2f} s", flush=True)
@@ -227,7 +244,8 @@ if __name__ == "__main__":
     arguments.add_argument(
         "--snapshotter", choices=("auto", "overlay", "fuse-overlayfs", "copy"), default="auto"
     )
+    arguments.add_argument("--limited", action="store_true")
     given = arguments.parse_args()
     if os.geteuid() != 0:
         sys.exit("kills.py: run this as root, which can become any user")
-    sys.exit(run(given.kills, given.seed, given.ids, given.snapshotter))
+    sys.exit(run(given.kills, given.seed, given.ids, given.snapshotter, limited=given.limited))

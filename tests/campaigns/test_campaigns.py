@@ -28,6 +28,10 @@ def test_a_build_that_was_killed_is_made_good_by_the_next_one() -> None:
     assert "5 kills, " in campaign("kills.py", "5")
 
 
+def test_so_is_one_whose_commands_have_control_groups() -> None:
+    assert "4 kills, " in campaign("kills.py", "4", "--limited")
+
+
 @pytest.mark.peer("newuidmap")
 @pytest.mark.parametrize(
     ("ids", "snapshotter"),
