@@ -54,7 +54,7 @@ COMMANDS = {
     "login": "log in to a registry",
     "logout": "log out of a registry",
     "verify": "build a recipe twice, and name the files that differ",
-    "du": "show what the store holds, what needs it, and what a prune would take first",
+    "du": "show what is in the store, what needs it, what a prune would take",
     "prune": "remove unused layers, images and records",
     "cache": "look at shared caches, and see to them",
     "cache-mounts": "list, prune, export and import what RUN --mount=type=cache keeps",

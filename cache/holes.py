@@ -42,8 +42,8 @@ class Holes:
             limit = f"the store's disk has room for {_shown(room)}"
         raise StoreFull(
             f"sparse files, of which /{shown} is one, have {_shown(self._total)} of holes, and {limit}",
-            hint="a layer holds each byte of a file, and whoever copies it writes them: make the file smaller, "
-            "or remove it in the step that makes it",
+            hint="a layer holds each byte of a file, and whoever copies it writes them: make the file "
+            "smaller, or remove it in the step that makes it",
             code="layer/sparse",
         )
 
