@@ -28,7 +28,8 @@ def test_the_user_cannot_change_the_program(host):
 
 def test_doctor_finds_every_program_and_library(host):
     """In a step no build can run, and doctor says so; but what it takes is there."""
-    checks = {check["name"]: check for check in json.loads(host.run("pybuild doctor --json").stdout)["checks"]}
+    told = json.loads(host.run("pybuild doctor --json").stdout)
+    checks = {check["name"]: check for check in told["checks"]}
     for name in ("libraries", "mmdebstrap", "gpgv", "git", "debian keys", "certificates", "network"):
         assert checks[name]["status"] == "ok", checks[name]
     for name in ("fuse-overlayfs", "pasta", "ssh", "ssh-agent"):
@@ -48,6 +49,7 @@ def test_it_ships_no_pip_and_nothing_of_what_made_it(host):
 
 def test_everything_is_compiled_and_python_does_not_look_at_the_sources(host):
     """Flags 1 in a .pyc's head (PEP 552): by hash, and unchecked."""
-    script = "find /opt/pybuild/lib -name '*.pyc' | while read f; do od -An -tx1 -j4 -N4 $f; done | sort | uniq -c"
+    flags = "while read f; do od -An -tx1 -j4 -N4 $f; done"
+    script = f"find /opt/pybuild/lib -name '*.pyc' | {flags} | sort | uniq -c"
     assert host.check_output(script).split()[1:] == ["01", "00", "00", "00"]
     assert host.run("ls /opt/pybuild/lib/python3*/site-packages/builder/__pycache__/main.*.pyc").rc == 0

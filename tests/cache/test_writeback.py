@@ -60,7 +60,8 @@ with Store.open("inner/store") as store:
     (tmp_path / "outer").mkdir()
     (tmp_path / "inner").mkdir()
     shell = (
-        "mount -t tmpfs -o size=8m outer outer; truncate -s 64m outer/image; mkfs.ext4 -q -O ^has_journal outer/image;"
+        "mount -t tmpfs -o size=8m outer outer; truncate -s 64m outer/image; "
+        "mkfs.ext4 -q -O ^has_journal outer/image;"
         ' mount -o loop outer/image inner; "$0" -c "$1"; umount inner'
     )
     done = subprocess.run(
