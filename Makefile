@@ -18,7 +18,7 @@ TEST_PACKAGES := $(JAVA_PACKAGES) \
 	buildah busybox-static chromium crun curl docker-registry e2fsprogs fish fuse-overlayfs gcc gpg gpg-agent libc6-dev libcap2-bin oci-image-tool \
 	openssh-client openssl passt podman qemu-user-static runc skopeo slirp4netns tmux uidmap umoci xz-utils zsh zstd
 # docker.io is BuildKit: the bench starts a daemon of its own. Without an init system the package starts none.
-BENCH_PACKAGES := $(JAVA_PACKAGES) buildah docker-registry docker.io gcc libc6-dev runc skopeo umoci
+BENCH_PACKAGES := $(JAVA_PACKAGES) buildah docker-registry docker.io e2fsprogs gcc libc6-dev runc skopeo umoci
 
 # A directory stands for the files that were removed from it.
 SOURCES := pyproject.toml $(shell find builder cache grammar pybuild_testinfra \

@@ -15,9 +15,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from bench import command, plots, rootfs
+from bench import command, disk, plots, rootfs
 from bench.machine import machine
-from bench.mounts import in_private_mounts, unmount_below
+from bench.mounts import in_private_mounts
 from bench.peers.protocol import Build
 from bench.peers.pybuild import Pybuild
 from bench.workloads.files import tree
@@ -189,18 +189,15 @@ def main() -> None:
     in_private_mounts()
     command.adopt_orphans()
     found: dict[str, list[Point]] = {}
-    with tempfile.TemporaryDirectory(prefix="pybuild-curves-") as directory:
+    with tempfile.TemporaryDirectory(prefix="pybuild-curves-") as temporary, disk.own(temporary) as directory:
         tar, base = os.path.join(directory, "base.tar"), os.path.join(directory, "base.oci")
         rootfs.make(tar)
         rootfs.as_oci_archive(tar, base, BASE)
         where = machine(directory)
-        try:
-            for curve in CURVES:
-                if options.curve is None or curve.name in options.curve:
-                    print(curve.title, file=sys.stderr)
-                    found[curve.name] = list(measured(curve, options.most, directory, base))
-        finally:
-            unmount_below(directory)
+        for curve in CURVES:
+            if options.curve is None or curve.name in options.curve:
+                print(curve.title, file=sys.stderr)
+                found[curve.name] = list(measured(curve, options.most, directory, base))
     pictures = os.path.join(options.results, "plots")
     os.makedirs(pictures, exist_ok=True)
     for curve in CURVES:

@@ -33,5 +33,6 @@ def file_system(mountinfo: str, path: str) -> str:
         point = fields[4]
         below = path == point or path.startswith(point.rstrip("/") + "/")
         if below and len(point) >= len(found):
-            found, kind = point, fields[fields.index("-") + 1]
+            found, rest = point, fields[fields.index("-") + 1 :]
+            kind = f"{rest[0]}, new, in a file" if rest[1].startswith("/dev/loop") else rest[0]
     return kind

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 
-from bench import command, rootfs
+from bench import command, disk, rootfs
 from bench.command import CommandFailed
 from bench.machine import machine
 from bench.mounts import in_private_mounts, unmount_below
@@ -199,13 +199,14 @@ def main() -> None:
         write_figures(results, options.results)
         return results
 
-    with tempfile.TemporaryDirectory(prefix="pybuild-bench-") as directory:
+    with tempfile.TemporaryDirectory(prefix="pybuild-bench-") as temporary:
         try:
-            results = keep(measure_all(options, directory, keep))
+            with disk.own(temporary) as directory:
+                results = keep(measure_all(options, directory, keep))
         except CommandFailed as failure:
             sys.exit(f"bench/run.py: {failure}")
         finally:
-            unmount_below(directory)
+            unmount_below(temporary)
     print(write_page(results, options.results, not options.no_plots))
 
 

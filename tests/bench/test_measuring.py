@@ -124,6 +124,7 @@ def test_the_processor_and_the_file_system_are_named() -> None:
     )
     assert file_system(mountinfo, "/tmp/x") == "tmpfs"
     assert file_system(mountinfo, "/tmpx") == "ext4"
+    assert file_system("1 0 7:1 / / rw - ext4 /dev/loop3 rw\n", "/x") == "ext4, new, in a file"
 
 
 def test_mounts_below_a_directory_are_named_newest_first() -> None:
