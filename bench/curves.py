@@ -134,6 +134,7 @@ def measured(curve: Curve, most: int | None, directory: str, base: str) -> Itera
         peak = command.peak_memory(build, [], log)
         shutil.rmtree(context)
         shutil.rmtree(os.path.join(directory, "peer"))
+        disk.trim(directory)
         print(
             f"  {x:,} {curve.unit}: {cold.wall:.3f} s, again {again.wall:.3f} s, {peak >> 20} MiB",
             file=sys.stderr,

@@ -40,6 +40,11 @@ def own(directory: str) -> Iterator[str]:
         unmount_below(directory)
 
 
+def trim(directory: str) -> None:
+    """Give the blocks of removed files back to the disk below, if `directory` is on a file system of own()."""
+    _done(["fstrim", directory])
+
+
 def _made(image: str, point: str, size: int) -> bool:
     with open(image, "wb") as file:
         file.truncate(size)

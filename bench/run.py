@@ -136,6 +136,7 @@ def measure_all(options: argparse.Namespace, directory: str, keep: Callable[[Res
             ground = Ground(os.path.join(directory, one.name), used, Size(options.scale), log)
             workloads_done = (*results.workloads, measure(one, ground, effort))
             results = dataclasses.replace(results, workloads=workloads_done)
+            disk.trim(directory)
             keep(results)
     return results
 
