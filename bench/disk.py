@@ -41,8 +41,9 @@ def own(directory: str) -> Iterator[str]:
 
 
 def trim(directory: str) -> None:
-    """Give the blocks of removed files back to the disk below, if `directory` is on a file system of own()."""
-    _done(["fstrim", directory])
+    """Give the blocks of removed files back to the disk below, if `directory` is what own() has mounted."""
+    if os.path.ismount(directory):
+        _done(["fstrim", directory])
 
 
 def _made(image: str, point: str, size: int) -> bool:
