@@ -52,8 +52,8 @@ java: $(VENV)/.java-packages $(VENV)/.installed ## build recipes/java.rec from D
 	$(SUDO) $(BIN)/python recipes/ask.py $(BIN)/pybuild java-demo '/hello?name=you'
 
 .PHONY: test
-test: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed lint ## everything that a change must pass: ruff, mypy, pytest
-	$(SUDO) $(BIN)/pytest $(ARGS)
+test: $(VENV)/.test-packages $(VENV)/.developing $(VENV)/.installed ## everything that a change must pass: ruff, mypy, pytest
+	$(SUDO) $(BIN)/python tests/run.py $(ARGS)
 
 .PHONY: lint
 lint: $(VENV)/.developing ## ruff and mypy
