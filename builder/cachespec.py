@@ -46,8 +46,8 @@ class CacheSpec:
     """One shared cache as it was asked for.
 
     `location` is a repository, an absolute path, or a URL. `trust` are names of keys, or files of them;
-    ("any",) needs no signature; () is what nobody has said. `key` is a file, "" for none. `ttl` and
-    `timeout` are in seconds.
+    ("any",) needs no signature; () is what nobody has said. `key` is a file, "" for none. `compression` is ""
+    where it is to be that of the images. `ttl` and `timeout` are in seconds.
     """
 
     kind: Kind
@@ -57,7 +57,7 @@ class CacheSpec:
     writes: bool
     trust: tuple[str, ...] = ()
     key: str = ""
-    compression: str = "zstd"
+    compression: str = ""
     ttl: int | None = None
     claims: bool = True
     timeout: float = _TIMEOUT
@@ -108,7 +108,7 @@ class CacheSpec:
             writes,
             _trust(given.get("trust", ""), directory),
             _path(given["key"], directory) if given.get("key") else "",
-            _choice(option, text, given, "compression", ("zstd", "gzip")),
+            _choice(option, text, given, "compression", ("zstd", "gzip")) if "compression" in given else "",
             _ttl(option, text, given),
             _choice(option, text, given, "claims", ("yes", "no", "true", "false")) in ("yes", "true"),
             _timeout(option, text, given),

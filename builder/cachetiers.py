@@ -78,11 +78,11 @@ class CacheTier:
         """The file of the key that entries are signed with, "" for none."""
         return self.spec.key or self._environ.get(KEY, "")
 
-    @cached_property
-    def compression(self) -> Compression:
+    def compression(self, images: Compression) -> Compression:
+        """Return how layers are compressed that go there; `images`: how those of images are."""
         from cache.compression import Compression
 
-        return Compression.parse(self.spec.compression)
+        return Compression.parse(self.spec.compression) if self.spec.compression else images
 
     @cached_property
     def trust(self) -> Trust:

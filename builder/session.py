@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from builder.remotes.fetching import Pinned, Remotes
     from builder.sharedcache import SharedCache
     from builder.sharedtier import TierInUse
+    from cache.compression import Compression
     from cache.registry.endpoints import Registries
     from cache.remote import RemoteCache
     from cache.store import Store
@@ -66,6 +67,8 @@ class Session:
         self._shared: SharedCache | None = None
         self._tiers: tuple[TierInUse, ...] = ()
         self._emit: Emit = _tell_transfer
+        self.written: Sequence[OutputSpec] = ()
+        """What the build is to write."""
         self.store.fetch = lambda chain_id: self.lazy().fetch(chain_id)
 
     def __enter__(self) -> Session:
@@ -129,8 +132,18 @@ class Session:
             TierInUse(tier, partial(open_cache, tier.spec, self.registries()), emit, required=required)
             for tier in tiers(given, told, self.config)
         )
-        self._shared = SharedCache(self.store, emit, self._tiers)
+        self._shared = SharedCache(self.store, emit, self._tiers, self._compression())
         return self._shared
+
+    def _compression(self) -> Compression:
+        """Return how the layers of images are compressed: as the outputs have it, else the configuration."""
+        from builder.exporters import default_compression
+        from builder.exporters.output_spec import PACKED
+        from cache.compression import Compression
+
+        found = [spec.compression for spec in self.written if spec.type in PACKED]
+        found += [default_compression(self.config) or Compression.parse("gzip")]
+        return next((each for each in found if each.kind != "none"), Compression.parse("gzip"))
 
     @property
     def cache_files(self) -> tuple[str, ...] | None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from builder.sharedtier import TierInUse
     from builder.sharedupload import Upload
     from builder.statistics import Statistics
+    from cache.compression import Compression
     from cache.entries import Entry, Kind
     from cache.oci.digest import ChainID, DiffID
     from cache.oci.spec import Descriptor
@@ -47,9 +48,12 @@ class Found:
 class SharedCache:
     """What a build asks and tells its tiers. For several threads. Close it."""
 
-    def __init__(self, store: Store, emit: Emit, tiers: Sequence[TierInUse]) -> None:
-        """`tiers` are asked in that order."""
+    def __init__(
+        self, store: Store, emit: Emit, tiers: Sequence[TierInUse], compression: Compression
+    ) -> None:
+        """`tiers` are asked in that order. `compression` is that of images."""
         self._store = store
+        self._compression = compression
         self._emit = emit
         self._tiers = tuple(tiers)
         self._readers = [each for each in tiers if each.tier.reads]
@@ -165,7 +169,7 @@ class SharedCache:
             if self._upload is None:
                 from builder.sharedupload import Upload
 
-                self._upload = Upload(self._store, self._emit, self._writers)
+                self._upload = Upload(self._store, self._emit, self._writers, self._compression)
             return self._upload
 
     def _find(

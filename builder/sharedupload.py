@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from builder.events import Emit
     from builder.sharedcache import Held
     from builder.sharedtier import TierInUse
+    from cache.compression import Compression
     from cache.layers import Layer
     from cache.oci.digest import ChainID
     from cache.records import Record
@@ -38,9 +39,12 @@ _MEDIA_TYPES = {"none": MEDIA_TYPE_LAYER, "gzip": MEDIA_TYPE_LAYER_GZIP, "zstd":
 class Upload:
     """Tells `tiers`, in threads of its own."""
 
-    def __init__(self, store: Store, emit: Emit, tiers: Sequence[TierInUse]) -> None:
-        """Raises KeyFileError."""
+    def __init__(
+        self, store: Store, emit: Emit, tiers: Sequence[TierInUse], compression: Compression
+    ) -> None:
+        """`compression` is that of images. Raises KeyFileError."""
         self._store = store
+        self._compression = compression
         self._emit = emit
         self._tiers = tiers
         # Here, not in a thread: a key that cannot be read ends the build before it has run any longer.
@@ -204,7 +208,8 @@ class Upload:
         from builder.exporters.packing import pack
 
         try:
-            (packed,) = pack(self._store, [layer], tier.tier.compression, lambda event: None)
+            how = tier.tier.compression(self._compression)
+            (packed,) = pack(self._store, [layer], how, lambda event: None)
         except StoreError:  # somebody else's tar, whose blob is gone
             return None
         return Descriptor(_MEDIA_TYPES[packed.kind], packed.digest, packed.size)

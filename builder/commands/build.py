@@ -237,6 +237,7 @@ def carry_out(session: Session, args: argparse.Namespace, keeper: Keeper, *, sta
 
     outputs = _outputs(session, args)
     annotations = session.annotations(args, outputs)
+    session.written = outputs
     mode = "quiet" if args.quiet else args.progress or session.config.progress
     with session.display(mode, explain=args.explain) as display:
         recorder = Recorder(keeper.passing(display.emit))

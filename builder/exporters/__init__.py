@@ -38,7 +38,7 @@ def parse_outputs(
     from builder.exporters.destination import check
     from builder.exporters.output_spec import STDOUT, OutputSpec
 
-    default = None if config is None else _default(config)
+    default = None if config is None else default_compression(config)
     specs = tuple(OutputSpec.parse(text, default=default) for text in texts)
     for spec in specs:
         check(spec)
@@ -106,7 +106,7 @@ def export_all(
     )
 
 
-def _default(config: Config) -> Compression | None:
+def default_compression(config: Config) -> Compression | None:
     """How layers are compressed where an output does not say it. Raises UsageError."""
     from builder.errors import UsageError
     from cache.compression import Compression
