@@ -56,6 +56,21 @@ def _each(*lines: str) -> tuple[str, ...]:
     return tuple(f"FROM base\n{line}\n" for line in lines)
 
 
+def _sparse(size: int) -> bytes:
+    """Return a tar of a file that is a hole but for its last two bytes."""
+    records = (
+        (b"GNU.sparse.major", b"1"),
+        (b"GNU.sparse.minor", b"0"),
+        (b"GNU.sparse.realsize", b"%d" % size),
+    )
+    return tar(pax(*records), Raw(b"huge", data=(b"1\n%d\n2\n" % (size - 2)).ljust(512, b"\x00") + b"ab"))
+
+
+def _gives_nothing(*paths: str) -> str:
+    """Return a command that fails if a byte can be read from one of them."""
+    return " && ".join(f'test -z "$(head -c 1 {path})"' for path in paths)
+
+
 ARCHIVES = Group(
     "Archives that ADD unpacks",
     (
@@ -116,8 +131,9 @@ ARCHIVES = Group(
         Case(
             "add-device",
             "nodes of disks and memory, opened by the next step",
-            "they are in the image, and cannot be opened: the root is nodev",
-            _each("ADD t.tar /x/\nRUN test -b /x/sda && ! head -c 1 /x/sda && ! head -c 1 /x/mem"),
+            "they are in the image, and cannot be opened: the root is nodev. Without root, empty files stand "
+            "for them in steps",
+            _each(f"ADD t.tar /x/\nRUN test -e /x/sda && {_gives_nothing('/x/sda', '/x/mem')}"),
             _added(Raw(b"sda", b"4", device=(b"10", b"0")), Raw(b"mem", b"3", device=(b"1", b"1"))),
         ),
         Case(
@@ -240,10 +256,10 @@ LAYERS = Group(
         Case(
             "layer-device",
             "nodes of disks, memory and /dev/null with mode 0666, opened by steps, before and after a copy",
-            "they cannot be opened",
+            "they cannot be opened, or are empty files to the step",
             (
-                _FROM + "RUN ! head -c 1 /sda && ! head -c 1 /mem && ! head -c 1 /d/mem\n"
-                "RUN cp -a /mem /mem2 && ! head -c 1 /mem2\n",
+                f"{_FROM}RUN {_gives_nothing('/sda', '/mem', '/d/mem')}\n"
+                f"RUN cp -a /mem /mem2 && {_gives_nothing('/mem2')}\n",
             ),
             _layers(
                 (
@@ -314,6 +330,27 @@ LAYERS = Group(
             (_FROM + "RUN rm -rf /d\n",),
             _layers(tuple(folder(b"d/" * depth) for depth in range(300, 1000, 300))),
             code=None,
+        ),
+        Case(
+            "layer-deep-files",
+            "files at the end of chains of 900 directories, which no entry makes",
+            "unpacked in time that grows with them, and removed",
+            (_FROM + "RUN rm -rf /0\n",),
+            _layers(
+                tuple(
+                    Raw(b"%d/" % (number % 3) + b"d/" * 900 + b"%d" % number, data=b"x")
+                    for number in range(9)
+                )
+            ),
+            code=None,
+        ),
+        Case(
+            "layer-sparse",
+            "a sparse file of 5 TB in a kilobyte",
+            "an error that says so: a layer holds each byte of a file",
+            (_FROM,),
+            lambda place: (place.layout(place.base_layer(), _sparse(5 << 40)), None)[-1],
+            code="layer/sparse",
         ),
         Case(
             "layer-many",

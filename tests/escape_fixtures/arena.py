@@ -17,13 +17,19 @@ import time
 from dataclasses import dataclass
 
 from builder import linux
+from tests.escape_fixtures.ways import ROOT, Way
+from tests.rootless_fixtures.become import offer, open_the_way
+from tests.rootless_fixtures.user import User
 
 _MS_REMOUNT = 0x20
 _MS_BIND = 0x1000
 _MS_RDONLY = 1
 _PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_DUMPABLE = 4
 _KEPT = ("/dev", "/sys/fs/cgroup")
 """What stays writable, and what is mounted on it: pybuild itself makes control groups and terminals."""
+_KEPT_FOR_USERS = ("/proc", "/sys")
+"""As far as they are theirs. A user namespace gets no proc of its own where the only one is read-only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +47,27 @@ class Done:
 class Arena:
     """Runs pybuild in `directory`, which is the only one that can be written to."""
 
-    def __init__(self, directory: str, patience: float = 120) -> None:
-        """`patience`: seconds after which a command is taken to wait for something that never comes."""
+    def __init__(self, directory: str, patience: float = 120, way: Way = ROOT) -> None:
+        """`patience`: seconds after which a command is taken to wait for something that never comes. `way`:
+        who runs the commands.
+        """
         import builder.cli
         import builder.commands.build
         import builder.sandbox  # noqa: F401  # what each command would load by itself
 
+        self.directory = directory
         self.patience = patience
+        self.way = way
+        self.user: User | None = None
+        if way.who != "root":
+            self.user = User(f"{directory}/user", subordinate=way.who == "subordinate")
+            os.chmod(directory, 0o755)
         self._ours, theirs = socket.socketpair()
         self._pid = os.fork()
         if self._pid == 0:
             try:
                 self._ours.close()
-                _serve(theirs, directory)
+                _serve(theirs, directory, self.user)
             finally:
                 os._exit(1)
         theirs.close()
@@ -75,32 +89,38 @@ class Arena:
         os.waitpid(self._pid, 0)
 
 
-def _serve(channel: socket.socket, directory: str) -> None:
+def _serve(channel: socket.socket, directory: str, user: User | None) -> None:
     linux.prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    _shut(directory)
+    linux.unshare(linux.CLONE_NEWNS)
+    linux.mount("", "/", "", linux.MS_REC | linux.MS_PRIVATE)
+    if user is not None:
+        for path, source in user.accounts().items():
+            linux.mount(source, path, "", _MS_BIND)
+        open_the_way(linux.mount, lambda path: linux.umount2(path, linux.MNT_DETACH), (directory,))
+        offer(linux.mount, "/dev/fuse", os.makedev(10, 229))
+    _shut(directory, _KEPT if user is None else (*_KEPT, *_KEPT_FOR_USERS))
     with channel.makefile("rwb") as file:
         while True:
             try:
                 request = pickle.load(file)
             except EOFError:
                 os._exit(0)
-            pickle.dump(_command(directory, *request), file)
+            pickle.dump(_command(directory, user, *request), file)
             file.flush()
 
 
-def _shut(directory: str) -> None:
-    linux.unshare(linux.CLONE_NEWNS)
-    linux.mount("", "/", "", linux.MS_REC | linux.MS_PRIVATE)
+def _shut(directory: str, kept: tuple[str, ...]) -> None:
     linux.mount(directory, directory, "", _MS_BIND | linux.MS_REC)
     with open("/proc/self/mountinfo") as table:
         points = [os.fsencode(line.split()[4]).decode("unicode_escape") for line in table]
     for point in points:
-        if point != directory and not any(point == each or point.startswith(each + "/") for each in _KEPT):
+        if point != directory and not any(point == each or point.startswith(each + "/") for each in kept):
             linux.mount("", point, "", _MS_REMOUNT | _MS_BIND | _MS_RDONLY)
 
 
 def _command(
     directory: str,
+    user: User | None,
     words: list[str],
     cwd: str,
     env: dict[str, str],
@@ -117,7 +137,11 @@ def _command(
     if pid == 0:
         try:
             streams = [slave] * 3 if terminal else [os.open(name, os.O_RDWR) for name in names]
-            _become(words, cwd, env, streams)
+            _become(user, words, cwd, env, streams)
+        except BaseException:  # what main() itself does not catch
+            import traceback
+
+            os.write(2, traceback.format_exc().encode())
         finally:
             os._exit(99)
     if terminal:
@@ -130,11 +154,16 @@ def _command(
     return Done(os.waitstatus_to_exitcode(status), shown + texts[0], texts[1], usage.ru_maxrss, _left())
 
 
-def _become(words: list[str], cwd: str, env: dict[str, str], streams: list[int]) -> None:
+def _become(user: User | None, words: list[str], cwd: str, env: dict[str, str], streams: list[int]) -> None:
     os.setsid()
     for target, fd in enumerate(streams):
         os.dup2(fd, target)
     os.closerange(3, 1 << 16)
+    if user is not None:
+        os.setgroups([])
+        os.setresgid(*[user.uid] * 3)
+        os.setresuid(*[user.uid] * 3)
+        linux.prctl(_PR_SET_DUMPABLE, 1)  # as after an exec
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(env)

@@ -278,6 +278,16 @@ BOMBS = Group(
             ),
         ),
         Case(
+            "step-sparse",
+            "a step that leaves a file of 5 TB, all hole",
+            "an error that says so: a layer would hold each byte of it",
+            (
+                "FROM base\nRUN busybox truncate -s 5120G /huge\n",
+                "FROM base\nRUN busybox truncate -s 5120G /huge; rm /huge\n",
+            ),
+            code=("layer/sparse", ""),
+        ),
+        Case(
             "many-names",
             "a directory of 5,000 names as long as names can be",
             "copied",

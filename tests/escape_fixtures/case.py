@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from tests.escape_fixtures.place import Place
+from tests.escape_fixtures.ways import Way
 
 BUILT = ""
 """In place of an error's code: the build succeeds."""
@@ -25,8 +26,8 @@ class Case:
     `tried` and `instead` are the row of docs/security.md. Each of `recipes` is built by itself and ends with
     `code`, an error's (or one of several), BUILT or None where either will do; an error's text, or what a
     step wrote, has `says` in it. After that each of `commands` runs, however it ends; `stdin` is a file that
-    they read. What holds for every case is in the test: see tests/builder/test_escapes.py. `heavy`: run by
-    `make escapes` alone.
+    they read. `otherwise`: the codes for a `Way.who` or `Way.snapshotter` that has others. What holds for
+    every case is in the test: see tests/builder/test_escapes.py. `heavy`: run by `make escapes` alone.
     """
 
     name: str
@@ -37,15 +38,16 @@ class Case:
     words: tuple[str, ...] = ()
     commands: tuple[tuple[str, ...], ...] = ()
     code: str | tuple[str, ...] | None = BUILT
+    otherwise: Mapping[str, str | tuple[str, ...] | None] = field(default_factory=dict)
     says: str = ""
     stdin: str = ""
     terminal: bool = False
     heavy: bool = False
 
-    @property
-    def codes(self) -> tuple[str, ...]:
-        """The codes that it may end with; empty for any."""
-        return self.code if isinstance(self.code, tuple) else () if self.code is None else (self.code,)
+    def codes_of(self, way: Way) -> tuple[str, ...]:
+        """Return the codes that it may end with; empty for any."""
+        code = self.otherwise.get(way.who, self.otherwise.get(way.snapshotter, self.code))
+        return code if isinstance(code, tuple) else () if code is None else (code,)
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,6 +29,17 @@ def _tried(name: str, tried: str, instead: str, what: str, **fields: object) -> 
     return Case(name, tried, instead, recipes, _probe, **{"says": "refused", **fields})  # type: ignore[arg-type]
 
 
+_UNLIMITED = {"subordinate": "host/cgroups", "single": "host/cgroups"}
+"""These users have no control groups that they may write to."""
+
+_LINKS = "ln -s OUTSIDE /out; ln -s /proc/1/root/..OUTSIDE /out1; ln -s /proc/self/root/../../..OUTSIDE /out2"
+_OWNERS = (
+    "for d in /out /out1 /out2 /proc/1/cwd /proc/1/root /proc/self/cwd/../../.. /proc/self/fd/0/..; do "
+    "busybox chown 5:5 $d/secret $d/directory $dOUTSIDE/secret; busybox chown -h 5:5 $d/directory/inner; "
+    "busybox chmod 777 $d/secret $d/directory; mknod $d/node b 8 0; mkdir $d/new; busybox touch $d/secret; "
+    "busybox ln -s x $d/link; mv $d/secret $d/moved; ! stat $d/secret || exit 1; done 2>/dev/null"
+)
+
 SANDBOX = Group(
     "A step's command",
     (
@@ -89,6 +100,24 @@ SANDBOX = Group(
             "a node can be made, and is of no use: everything is nodev",
             "devices",
         ),
+        Case(
+            "owners-outside",
+            "chown, chmod, mknod, stat and their kin through links to the host, /proc/1/root, descriptors, a "
+            "chroot and names that change meanwhile: with a single id the builder answers them for the step",
+            "names are looked up within the root, and by the descriptors, of the process that asks",
+            _run(
+                f"RUN {_LINKS}; {_OWNERS}",
+                f"RUN {_LINKS}; chmod 777 / /tmp\nUSER app\nRUN {_OWNERS}",
+                "RUN ln -s OUTSIDE /away; mkdir -p OUTSIDE; "
+                "(while :; do ln -sfn OUTSIDE /x; ln -sfn /proc/1/cwd /x; ln -sfn /tmp /x; done) & "
+                "for i in $(seq 100); do chown 5:5 /x/secret /x/directory/inner; mknod /x/n c 1 3; done "
+                "2>/dev/null; true",
+                f"RUN mkdir -p /jail/bin; cp /bin/busybox /jail/bin; {_LINKS}; ln -s / /jail/up; "
+                "/bin/busybox chroot /jail /bin/busybox chown 5:5 /up/../..OUTSIDE/secret "
+                "../../..OUTSIDE/secret; "
+                "! /bin/busybox chroot /jail /bin/busybox stat ../../..OUTSIDE/secret",
+            ),
+        ),
         _tried(
             "knobs",
             "writing core_pattern, modprobe, sysrq-trigger, binfmt_misc, uevent_helper, release_agent, "
@@ -107,7 +136,14 @@ SANDBOX = Group(
             "descriptors that the builder left open; TIOCSTI and TIOCLINUX, which type into its terminal",
             "there are none; streams are pipes and /dev/null",
             "descriptors",
+        ),
+        _tried(
+            "descriptors-limited",
+            "the same in a control group of the step's own",
+            "the same. Where control groups cannot be written to, limits are an error",
+            "descriptors",
             words=("--memory", "200m"),
+            otherwise=_UNLIMITED,
         ),
         _tried(
             "foreign-calls",
@@ -141,6 +177,7 @@ SANDBOX = Group(
             _run("RUN i=0; while [ $i -lt 200 ]; do sleep 100 & i=$((i+1)); done"),
             words=("--pids-limit", "30"),
             code="step/pids",
+            otherwise=_UNLIMITED,
         ),
         Case(
             "memory-bomb",
@@ -153,10 +190,12 @@ SANDBOX = Group(
         Case(
             "setuid-kept",
             "a set-user-ID program of the image, run by another user",
-            "root of the step, as in docker build, with a step's rights; the mode is kept",
+            "root of the step, as in docker build, with a step's rights; the mode is kept. With a single id "
+            "it stays who it is",
             _run("RUN test $(stat -c %a /bin/probe) = 4755\nUSER app\nRUN probe setuid"),
             _probe_setuid,
             says="root of the step",
+            otherwise={"single": ""},
         ),
         Case(
             "setuid-not-gained",

@@ -34,21 +34,21 @@ def main(order: dict[str, Any], argv: list[str]) -> None:
         if libc.umount2(os.fsencode(target), 2) != 0:  # MNT_DETACH
             raise OSError(ctypes.get_errno(), f"umount {target}")
 
-    bind, private = 0x1000 | 0x4000, 0x4000 | 1 << 18
+    bind, private = 0x5000, 0x4000 | 1 << 18
     if libc.unshare(0x00020000) != 0:  # CLONE_NEWNS
         raise OSError(ctypes.get_errno(), "unshare")
     mount("", "/", "", private, "")
     held = os.open(order["home"], os.O_PATH)
     for path, source in order["files"].items():
         mount(source, path, "", bind, "")
-    _open_the_way(mount, umount, bind)
+    open_the_way(mount, umount)
     home = f"/home/{order['name']}"
     os.mkdir(home)
     mount(f"/proc/self/fd/{held}", home, "", bind, "")
     if os.path.exists("/dev/net/tun"):
-        _offer(mount, "/dev/net/tun", os.makedev(10, 200))
+        offer(mount, "/dev/net/tun", os.makedev(10, 200))
     if order["fuse"]:
-        _offer(mount, "/dev/fuse", os.makedev(10, 229))
+        offer(mount, "/dev/fuse", os.makedev(10, 229))
     elif os.path.exists("/dev/fuse"):
         mount("/dev/null", "/dev/fuse", "", 0x1000, "")
     os.close(held)
@@ -59,7 +59,7 @@ def main(order: dict[str, Any], argv: list[str]) -> None:
     os.execvpe(argv[0], argv, order["environment"])
 
 
-def _offer(mount: Any, path: str, number: int) -> None:
+def offer(mount: Any, path: str, number: int) -> None:
     """Let everybody have a device, as on a host with udev."""
     place = tempfile.mkdtemp(dir="/home")
     os.mknod(f"{place}/node", stat.S_IFCHR, number)
@@ -67,9 +67,13 @@ def _offer(mount: Any, path: str, number: int) -> None:
     mount(f"{place}/node", path, "", 0x1000, "")
 
 
-def _open_the_way(mount: Any, umount: Any, bind: int) -> None:
-    """Have everybody reach the interpreter, its libraries and the checkout; nothing else is in /home."""
-    needed = {ROOT, sys.prefix, sys.base_prefix, sys.executable, os.path.realpath(sys.executable)}
+def open_the_way(mount: Any, umount: Any, also: tuple[str, ...] = ()) -> None:
+    """Have everybody reach the interpreter, its libraries, the checkout and `also`; nothing else is in /home.
+
+    `mount` takes source, target, type, flags and data as mount(2) does.
+    """
+    bind = 0x5000  # MS_BIND | MS_REC
+    needed = {*also, ROOT, sys.prefix, sys.base_prefix, sys.executable, os.path.realpath(sys.executable)}
     needed |= {path for path in sys.path if path and os.path.isdir(path)}
     closed: dict[str, list[str]] = {"/home": []}
     for path in sorted(needed):

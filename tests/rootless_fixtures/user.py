@@ -53,11 +53,14 @@ class User(Pybuild):
                 file.write(text)
             os.chmod(os.path.join(self._accounts, name), 0o644)
 
+    def accounts(self) -> dict[str, str]:
+        """Return what stands for the account files in /etc: path -> file."""
+        return {f"/etc/{name}": os.path.join(self._accounts, name) for name in os.listdir(self._accounts)}
+
     def command(self, *argv: str, **env: str) -> list[str]:
         """Return what runs `argv` as the user, in the directory `work` of its home."""
-        files = {f"/etc/{name}": os.path.join(self._accounts, name) for name in os.listdir(self._accounts)}
         order = {
-            "name": NAME, "uid": self.uid, "gid": self.uid, "home": self.home, "files": files,
+            "name": NAME, "uid": self.uid, "gid": self.uid, "home": self.home, "files": self.accounts(),
             "fuse": self.fuse, "environment": self.environment(**env),
         }  # fmt: skip
         return [sys.executable, _BECOME, json.dumps(order), "sh", "-c", 'cd work && exec "$@"', "sh", *argv]
