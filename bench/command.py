@@ -8,6 +8,7 @@ the command is counted as the daemon's own, see processes.py.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -15,7 +16,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from bench import processes
+from bench import cgroup, processes
 from bench.samples import Sample
 
 _PR_SET_CHILD_SUBREAPER = 36
@@ -46,17 +47,17 @@ def run(command: Command, log: str) -> None:
 
 def measured(commands: Sequence[Command], daemons: Sequence[int], log: str) -> Sample:
     """Run `commands` in turn; return the seconds from the first one's start to the last one's end, and the
-    processor seconds that they and the trees of the processes `daemons` used meanwhile.
+    processor seconds that they used meanwhile, with the daemons if there are `daemons`.
 
     Raises CommandFailed.
     """
-    before = processes.cpu_of_trees(daemons)
-    cpu = 0.0
+    before = cgroup.used(bool(daemons))
     start = time.perf_counter()
     for command in commands:
-        cpu += _finish(_start(command, log), command, log)
+        _finish(_start(command, log), command, log)
     wall = time.perf_counter() - start
-    return Sample(wall, cpu + processes.cpu_of_trees(daemons) - before)
+    after = cgroup.used(bool(daemons))
+    return Sample(wall, None if before is None or after is None else after - before)
 
 
 def peak_memory(commands: Sequence[Command], daemons: Sequence[int], log: str) -> int:
@@ -84,32 +85,21 @@ def _start(command: Command, log: str) -> int:
     return os.posix_spawnp(command.words[0], list(command.words), environment, file_actions=actions)
 
 
-def _finish(pid: int, command: Command, log: str) -> float:
-    """Wait for `pid` and for what it left behind; return their processor seconds."""
+def _finish(pid: int, command: Command, log: str) -> None:
+    """Wait for `pid` and for what it left behind."""
     try:
-        _, status, usage = os.wait4(pid, 0)
+        _, status = os.waitpid(pid, 0)
     except BaseException:  # the suite is ended
         os.kill(pid, signal.SIGTERM)
         os.waitpid(pid, 0)
         raise
-    cpu = usage.ru_utime + usage.ru_stime + _orphans()
+    for orphan in processes.ended_children():
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(orphan, os.WNOHANG)
     code = os.waitstatus_to_exitcode(status)
     if code != 0:
         words = " ".join(command.words)
         raise CommandFailed(f"`{words}` ended with {code}:\n{last_lines(log)}")
-    return cpu
-
-
-def _orphans() -> float:
-    """Wait for adopted children that have ended; return their processor seconds."""
-    cpu = 0.0
-    for pid in processes.ended_children():
-        try:
-            _, _, usage = os.wait4(pid, os.WNOHANG)
-        except ChildProcessError:
-            continue
-        cpu += usage.ru_utime + usage.ru_stime
-    return cpu
 
 
 def last_lines(log: str) -> str:

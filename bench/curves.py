@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from bench import command, disk, plots, rootfs
+from bench import cgroup, command, disk, plots, rootfs
 from bench.machine import machine
 from bench.mounts import in_private_mounts
 from bench.peers.protocol import Build
@@ -53,7 +53,7 @@ class Point:
 
     x: int
     cold: float
-    cpu: float
+    cpu: float | None
     again: float
     peak: int
 
@@ -146,8 +146,9 @@ def measured(curve: Curve, most: int | None, directory: str, base: str) -> Itera
 def draw(curve: Curve, points: list[Point], directory: str) -> None:
     """Write the pictures of a curve into `directory`."""
 
-    def line(name: str, value: Callable[[Point], float]) -> plots.Line:
-        return plots.Line(name, tuple((point.x, value(point)) for point in points))
+    def line(name: str, value: Callable[[Point], float | None]) -> plots.Line:
+        found = ((point.x, value(point)) for point in points)
+        return plots.Line(name, tuple((x, y) for x, y in found if y is not None))
 
     times = [
         line("first build", lambda p: p.cold),
@@ -167,7 +168,7 @@ def document(where: str, version: str, found: dict[str, list[Point]]) -> str:
             {
                 "x": point.x,
                 "cold_seconds": round(point.cold, 4),
-                "cold_cpu_seconds": round(point.cpu, 4),
+                "cold_cpu_seconds": point.cpu,
                 "again_seconds": round(point.again, 4),
                 "peak_bytes": point.peak,
             }
@@ -190,7 +191,11 @@ def main() -> None:
     in_private_mounts()
     command.adopt_orphans()
     found: dict[str, list[Point]] = {}
-    with tempfile.TemporaryDirectory(prefix="pybuild-curves-") as temporary, disk.own(temporary) as directory:
+    with (
+        tempfile.TemporaryDirectory(prefix="pybuild-curves-") as temporary,
+        cgroup.entered(),
+        disk.own(temporary) as directory,
+    ):
         tar, base = os.path.join(directory, "base.tar"), os.path.join(directory, "base.oci")
         rootfs.make(tar)
         rootfs.as_oci_archive(tar, base, BASE)

@@ -97,6 +97,8 @@ def curve(lines: Sequence[Line], title: str, x: str, y: str, path: str) -> None:
     figure = Figure(figsize=(8, 5), layout="constrained")
     axes = figure.add_subplot()
     for line in lines:
+        if not line.points:
+            continue
         axes.plot(*zip(*line.points, strict=True), marker="o", markersize=4, label=line.name)
     axes.set_xscale("log")
     axes.set_yscale("log")

@@ -1,4 +1,4 @@
-"""What process trees use, from proc(5): processor time with that of children that have ended, and memory.
+"""What memory process trees hold, from proc(5).
 
 Memory is the proportional set size (PSS): a page that several processes map is counted once altogether, so a
 builder that forks is measured alike with one that has threads. The page cache is nobody's.
@@ -12,15 +12,13 @@ import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
 
-_TICK = 1 / os.sysconf("SC_CLK_TCK")
 _DENSE_SECONDS, _PAUSE = 0.2, 0.005
 """A command is looked at without pause for so long, as it may be short; then with a pause between looks."""
 
 
-def parse_stat(line: str) -> tuple[str, float]:
-    """Return the state and the processor seconds, those of awaited children included, of a /proc/PID/stat."""
-    fields = line.rpartition(")")[2].split()  # the command's name before may hold anything
-    return fields[0], sum(map(int, fields[11:15])) * _TICK
+def parse_state(stat: str) -> str:
+    """Return the state that a /proc/PID/stat tells."""
+    return stat.rpartition(")")[2].split()[0]  # the command's name before may hold anything
 
 
 def parse_pss(rollup: str) -> int:
@@ -64,13 +62,6 @@ def children(pid: int) -> list[int]:
     ]
 
 
-def cpu_of_trees(roots: Iterable[int]) -> float:
-    """Return the processor seconds of the trees of `roots`, with those that ended and were awaited in
-    them.
-    """
-    return sum(parse_stat(stat)[1] for pid in tree(roots) if (stat := _read(f"/proc/{pid}/stat")))
-
-
 def memory_of_trees(roots: Iterable[int]) -> int:
     """Return the bytes that the trees of `roots` hold now."""
     return sum(parse_pss(_read(f"/proc/{pid}/smaps_rollup")) for pid in tree(roots))
@@ -79,7 +70,7 @@ def memory_of_trees(roots: Iterable[int]) -> int:
 def ended_children() -> list[int]:
     """Return those children of this process that have ended and were not waited for."""
     pids = children(os.getpid())
-    return [pid for pid in pids if (stat := _read(f"/proc/{pid}/stat")) and parse_stat(stat)[0] == "Z"]
+    return [pid for pid in pids if (stat := _read(f"/proc/{pid}/stat")) and parse_state(stat) == "Z"]
 
 
 class Watch:

@@ -58,7 +58,7 @@ def to_json(results: Results) -> str:
                         "name": series.name,
                         "kind": series.kind,
                         "wall_seconds": [round(sample.wall, 5) for sample in series.samples],
-                        "cpu_seconds": [round(sample.cpu, 5) for sample in series.samples],
+                        "cpu_seconds": [_rounded(sample.cpu) for sample in series.samples],
                         "peak_bytes": series.peak,
                         "failure": series.failure,
                     }
@@ -69,6 +69,10 @@ def to_json(results: Results) -> str:
         ],
     }
     return json.dumps(document, indent=1) + "\n"
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 5)
 
 
 def from_json(text: str) -> Results:

@@ -76,7 +76,8 @@ def interleaved(
                 done.clear()
                 say(f"  {subject.name}: failed: {failure}")
                 continue
-            say(f"  {subject.name}: {done[-1].wall:.3f} s, processor {done[-1].cpu:.3f} s")
+            processor = "" if done[-1].cpu is None else f", processor {done[-1].cpu:.3f} s"
+            say(f"  {subject.name}: {done[-1].wall:.3f} s{processor}")
     peaks: dict[str, int] = {}
     for subject in subjects:
         if effort.memory and subject.name not in failures and subject.kind != "floor":

@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 
-from bench import command, disk, rootfs
+from bench import cgroup, command, disk, rootfs
 from bench.command import CommandFailed
 from bench.machine import machine
 from bench.mounts import in_private_mounts, unmount_below
@@ -202,7 +202,7 @@ def main() -> None:
 
     with tempfile.TemporaryDirectory(prefix="pybuild-bench-") as temporary:
         try:
-            with disk.own(temporary) as directory:
+            with cgroup.entered(), disk.own(temporary) as directory:
                 results = keep(measure_all(options, directory, keep))
         except CommandFailed as failure:
             sys.exit(f"bench/run.py: {failure}")

@@ -14,10 +14,10 @@ Measure = Literal["wall", "cpu", "peak"]
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One run: seconds from start to end, and processor seconds."""
+    """One run: seconds from start to end, and processor seconds; None where these cannot be told."""
 
     wall: float
-    cpu: float
+    cpu: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,8 @@ class Series:
     @property
     def cpu(self) -> float | None:
         """The median of the processor seconds; None without samples."""
-        return statistics.median(sample.cpu for sample in self.samples) if self.samples else None
+        known = [sample.cpu for sample in self.samples if sample.cpu is not None]
+        return statistics.median(known) if known else None
 
     def value(self, measure: Measure) -> float | None:
         """Return the figure that stands for this series; None if there is none."""

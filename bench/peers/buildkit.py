@@ -14,6 +14,7 @@ import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from bench import cgroup
 from bench.command import Command, CommandFailed, last_lines, wait_until
 from bench.peers.protocol import Build, Compression, Unavailable, do
 from bench.samples import Kind
@@ -106,15 +107,11 @@ class BuildKit:
     def tear_down(self) -> None:
         while self._daemons:
             _end(self._daemons.pop())
-        _remove_cgroups(self._cgroup)
+        _remove_cgroups(cgroup.NAME)
 
     @property
     def _socket(self) -> str:
         return f"unix://{self._directory}/docker.sock"
-
-    @property
-    def _cgroup(self) -> str:
-        return f"pybuild-bench-{os.getpid()}"
 
     def _command(self, *words: str) -> Command:
         return Command([_client(), *words], self._environment)
@@ -140,7 +137,7 @@ class BuildKit:
                 *("--exec-root", f"{directory}/exec"),
                 *("--pidfile", f"{directory}/docker.pid"),
                 *("--containerd", f"{directory}/containerd.sock"),
-                *("--cgroup-parent", f"/{self._cgroup}"),
+                *("--cgroup-parent", f"{cgroup.DAEMONS}/containers"),
                 *("--exec-opt", "native.cgroupdriver=cgroupfs"),
                 *("--host", self._socket),
                 "--iptables=false",
@@ -156,11 +153,11 @@ class BuildKit:
 
     def _start(self, words: list[str]) -> None:
         with open(self._log(words[0]), "wb") as log:
-            self._daemons.append(
-                subprocess.Popen(
-                    words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-                )
+            daemon = subprocess.Popen(
+                words, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
+        self._daemons.append(daemon)
+        cgroup.move_daemon(daemon.pid)
 
     def _await(self, name: str, ready: Callable[[], bool]) -> None:
         if not wait_until(ready, _START_SECONDS):

@@ -7,6 +7,7 @@ import resource
 import shutil
 from dataclasses import dataclass, field
 
+from bench import cgroup
 from bench.command import Command
 from bench.mounts import unmount_below
 from bench.peers.protocol import Build, Compression, do, first_line
@@ -92,6 +93,7 @@ class Buildah:
 
     def build(self, build: Build) -> list[Command]:
         options = ["--layers", "--network", "host", "--isolation", self.isolation, "--pull-never"]
+        options += ["--cgroup-parent", cgroup.COMMANDS]
         return [self._command("build", *options, *build.words())]
 
     def build_archive(self, build: Build, path: str) -> list[Command]:

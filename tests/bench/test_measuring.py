@@ -6,10 +6,11 @@ import json
 import os
 import subprocess
 import sys
+import textwrap
 
 import pytest
 
-from bench import command, mounts, processes
+from bench import cgroup, command, mounts, processes
 from bench.command import Command, CommandFailed
 from bench.curves import CURVES
 from bench.machine import file_system, processor
@@ -24,9 +25,7 @@ def python(program: str) -> Command:
 
 
 def test_a_stat_line_is_read_whatever_the_program_is_called() -> None:
-    state, cpu = processes.parse_stat(_STAT)
-    assert state == "S"
-    assert cpu == pytest.approx(600 / os.sysconf("SC_CLK_TCK"))
+    assert processes.parse_state(_STAT) == "S"
 
 
 def test_the_proportional_set_size_is_in_bytes() -> None:
@@ -49,35 +48,63 @@ def test_a_tree_has_a_process_and_its_descendants() -> None:
 def test_a_process_that_is_gone_uses_nothing() -> None:
     done = subprocess.Popen(["true"])
     done.wait()
-    assert processes.cpu_of_trees([done.pid]) == 0
     assert processes.memory_of_trees([done.pid]) == 0
 
 
-def test_processor_time_of_children_is_charged_to_the_command(tmp_path: os.PathLike[str]) -> None:
-    busy = "import time\\nend = time.process_time() + 0.3\\nwhile time.process_time() < end: pass"
-    parent = f"import subprocess, sys; subprocess.run([sys.executable, '-I', '-c', '{busy}'], check=True)"
-    sample = command.measured([python(parent)], [], os.path.join(tmp_path, "log"))
+def test_cpu_stat_and_the_hierarchy_are_read() -> None:
+    assert cgroup.parse_usage("usage_usec 1500000\nuser_usec 1\n") == 1.5
+    assert cgroup.parse_usage("") is None
+    mounted = "tmpfs /sys/fs/cgroup tmpfs rw 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n"
+    assert cgroup.hierarchy(mounted) == "/sys/fs/cgroup/unified"
+    assert cgroup.hierarchy("proc /proc proc rw 0 0\n") is None
+
+
+_BUSY = "end = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
+
+
+def test_processor_time_of_descendants_nobody_waits_for_is_counted(tmp_path: os.PathLike[str]) -> None:
+    program = (
+        "import os, signal, time\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "read, write = os.pipe()\n"
+        "if os.fork() == 0:\n"
+        + textwrap.indent(_BUSY + "os._exit(0)\n", "    ")
+        + "os.close(write)\nos.read(read, 1)\n"
+    )
+    with cgroup.entered() as counted:
+        sample = command.measured([python(program)], [], os.path.join(tmp_path, "log"))
+    assert counted
+    assert sample.cpu is not None
     assert sample.cpu >= 0.3
-    assert sample.wall > 0
 
 
 def test_what_a_daemon_does_meanwhile_is_counted(tmp_path: os.PathLike[str]) -> None:
-    go = os.path.join(tmp_path, "go")
-    waiting = (
-        "import os, time\n"
-        f"while not os.path.exists({go!r}): time.sleep(0.01)\n"
-        "end = time.process_time() + 0.3\n"
-        "while time.process_time() < end: pass\n"
-        f"os.rename({go!r}, {go!r} + 'ne'); time.sleep(60)\n"
-    )
-    client = (
-        f"import os, time; open({go!r}, 'w').close()\n"
-        f"while not os.path.exists({go + 'ne'!r}): time.sleep(0.01)"
-    )
-    with subprocess.Popen([sys.executable, "-I", "-c", waiting]) as daemon:
-        with_daemon = command.measured([python(client)], [daemon.pid], os.path.join(tmp_path, "log"))
+    with (
+        cgroup.entered(),
+        subprocess.Popen(
+            [
+                sys.executable,
+                "-I",
+                "-c",
+                f"import time\nwhile input():\n    {textwrap.indent(_BUSY, '    ')[4:]}    print(flush=True)",
+            ],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as daemon,
+    ):
+        cgroup.move_daemon(daemon.pid)
+        assert daemon.stdin is not None
+        assert daemon.stdout is not None
+        before = cgroup.used(daemons=True)
+        daemon.stdin.write("go\n")
+        daemon.stdin.flush()
+        daemon.stdout.readline()
+        after = cgroup.used(daemons=True)
         daemon.kill()
-    assert with_daemon.cpu >= 0.3
+    assert after is not None
+    assert before is not None
+    assert after - before >= 0.3
 
 
 def test_peak_memory_is_that_of_all_processes_at_one_time(tmp_path: os.PathLike[str]) -> None:
