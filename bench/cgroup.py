@@ -60,10 +60,19 @@ def entered() -> Iterator[bool]:
         yield True
     finally:
         _move(os.getpid(), top + before)
-        for group in (COMMANDS, DAEMONS, f"/{NAME}"):
-            for path, _, _ in os.walk(top + group, topdown=False):
-                with contextlib.suppress(OSError):
-                    os.rmdir(path)
+        remove()
+
+
+def remove() -> None:
+    """Remove the groups and those below them where they are empty: in version 1, too, where runc makes
+    its own.
+    """
+    with open("/proc/self/mounts", encoding="utf-8") as file:
+        tops = [line.split()[1] for line in file if line.split()[2] in ("cgroup", "cgroup2")]
+    for top in tops:
+        for path, _, _ in os.walk(f"{top}/{NAME}", topdown=False):
+            with contextlib.suppress(OSError):
+                os.rmdir(path)
 
 
 def move_daemon(pid: int) -> None:

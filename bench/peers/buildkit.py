@@ -6,7 +6,6 @@ Docker daemon of the machine is left alone; builds use the host's network.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -29,7 +28,6 @@ disabled_plugins = ["io.containerd.grpc.v1.cri"]
 [debug]
   address = "{0}/containerd-debug.sock"
 """
-_CGROUPS = "/sys/fs/cgroup"
 _START_SECONDS, _END_SECONDS = 60.0, 30.0
 
 
@@ -107,7 +105,7 @@ class BuildKit:
     def tear_down(self) -> None:
         while self._daemons:
             _end(self._daemons.pop())
-        _remove_cgroups(cgroup.NAME)
+        cgroup.remove()
 
     @property
     def _socket(self) -> str:
@@ -181,12 +179,3 @@ def _end(daemon: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         daemon.kill()
         daemon.wait()
-
-
-def _remove_cgroups(name: str) -> None:
-    """Remove the (empty) cgroups of that name, in each hierarchy, with those below them."""
-    roots = [_CGROUPS, *(os.path.join(_CGROUPS, one) for one in os.listdir(_CGROUPS))]
-    for root in roots:
-        for path, _, _ in os.walk(os.path.join(root, name), topdown=False):
-            with contextlib.suppress(OSError):
-                os.rmdir(path)
