@@ -204,7 +204,7 @@ def main() -> None:
             if options.curve is None or curve.name in options.curve:
                 print(curve.title, file=sys.stderr)
                 found[curve.name] = list(measured(curve, options.most, directory, base))
-    pictures = os.path.join(options.results, "plots")
+    pictures = os.path.join(options.results, "pictures")
     os.makedirs(pictures, exist_ok=True)
     for curve in CURVES:
         if found.get(curve.name):

@@ -21,6 +21,8 @@ _COLOURS = {
     "skopeo": "#8d6cab",
 }
 _OTHER = "#999999"
+_BAR = 0.2
+"""The height of a bar; rows are 1 apart, and have up to four."""
 _MEASURES: tuple[tuple[Measure, str, str], ...] = (
     ("wall", "times", "time"),
     ("cpu", "processor", "processor time"),
@@ -37,24 +39,28 @@ class Line:
 
 
 def of_results(results: Results, directory: str) -> list[str]:
-    """Write a picture of each measure into `directory`/plots; return their paths from `directory`."""
-    os.makedirs(os.path.join(directory, "plots"), exist_ok=True)
+    """Write a picture of each measure into `directory`/pictures; return their paths from `directory`."""
+    os.makedirs(os.path.join(directory, "pictures"), exist_ok=True)
     written = []
     for measure, name, title in _MEASURES:
         rows = bars(results, measure)
         if rows:
-            path = f"plots/{name}.png"
-            _bars(rows, f"{title}, by that of pybuild (less is better)", os.path.join(directory, path))
+            path = f"pictures/{name}.png"
+            _bars(
+                rows, f"{title} by that of pybuild: beyond 1 a peer needs more", os.path.join(directory, path)
+            )
             written.append(path)
     return written
 
 
 def bars(results: Results, measure: Measure) -> list[tuple[str, list[tuple[str, float]]]]:
-    """Return, for each workload that pybuild does, the peers' ratios to it, pybuild's own 1 among them."""
+    """Return, for each workload that pybuild does, the peers' ratios to it, with pybuild's own 1 before
+    them.
+    """
     rows = []
     for workload in results.workloads:
         ours = next((one for one in workload.series if one.kind == "ours"), None)
-        peers = [one for one in workload.series if one.kind != "floor"]
+        peers = [one for one in workload.series if one is ours or one.kind == "peer"]
         found = [(one.name, value) for one in peers if (value := _ratio(one, ours, measure)) is not None]
         if len(found) > 1:
             rows.append((workload.title.replace("`", ""), found))
@@ -70,20 +76,20 @@ def _bars(rows: Sequence[tuple[str, list[tuple[str, float]]]], title: str, path:
 
     figure = Figure(figsize=(10, 0.9 + 0.62 * len(rows)), layout="constrained")
     axes = figure.add_subplot()
-    names = list(dict.fromkeys(name for _, found in rows for name, _ in found))
-    height = 0.8 / len(names)
-    for number, name in enumerate(names):
+    for name in dict.fromkeys(name for _, found in rows for name, _ in found):
         places, values = [], []
         for row, (_, found) in enumerate(rows):
-            value = dict(found).get(name)
-            if value is not None:
-                places.append(row + number * height)
-                values.append(value)
-        drawn = axes.barh(places, values, height, label=name, color=_COLOURS.get(name, _OTHER))
+            for number, (other, value) in enumerate(found):
+                if other == name:
+                    places.append(row + (number - (len(found) - 1) / 2) * _BAR)
+                    values.append(value)
+        drawn = axes.barh(places, values, _BAR, label=name, color=_COLOURS.get(name, _OTHER))
         axes.bar_label(drawn, fmt="%.2g", padding=2, fontsize=7)
-    axes.set_yticks([row + 0.4 - height / 2 for row in range(len(rows))], [label for label, _ in rows])
+    axes.set_yticks(range(len(rows)), [label for label, _ in rows])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.invert_yaxis()
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.axvline(1, color="black", linewidth=0.8)
     axes.margins(x=0.1)
     _finish(axes, title)

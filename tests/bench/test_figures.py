@@ -87,9 +87,9 @@ def test_the_page_has_ratios_verdicts_and_failures() -> None:
 
 
 def test_a_page_of_smaller_workloads_says_so_and_shows_its_pictures() -> None:
-    page = markdown(results(OURS, scale=0.1), {}, ["plots/times.png"])
+    page = markdown(results(OURS, scale=0.1), {}, ["pictures/times.png"])
     assert "0.1 of their size" in page
-    assert "![times](plots/times.png)" in page
+    assert "![times](pictures/times.png)" in page
 
 
 def test_a_workload_that_could_not_be_measured_says_why() -> None:
@@ -172,10 +172,10 @@ def test_a_part_that_was_measured_anew_takes_the_place_of_the_old_one() -> None:
 
 def test_pictures_are_drawn(tmp_path: os.PathLike[str]) -> None:
     assert of_results(results(OURS, FAST, SLOW), os.fspath(tmp_path)) == [
-        "plots/times.png",
-        "plots/processor.png",
-        "plots/memory.png",
+        "pictures/times.png",
+        "pictures/processor.png",
+        "pictures/memory.png",
     ]
     for name in ("times", "processor", "memory"):
-        with open(os.path.join(tmp_path, "plots", f"{name}.png"), "rb") as file:
+        with open(os.path.join(tmp_path, "pictures", f"{name}.png"), "rb") as file:
             assert file.read(8) == b"\x89PNG\r\n\x1a\n"
