@@ -297,7 +297,8 @@ class Session:
             pull=args.pull or self.config.pull,
             epoch=self.epoch.seconds,
             host_ca=args.host_ca or self.config.host_ca,
-            jobs=args.jobs or self.config.jobs or len(os.sched_getaffinity(0)),
+            # More than processors: a stage waits for the network and the disk as much as it computes.
+            jobs=args.jobs or self.config.jobs or max(4, 2 * len(os.sched_getaffinity(0))),
             secrets=tuple(parse_secret(text) for text in args.secret),
             ssh=tuple(parse_ssh(text) for text in args.ssh),
             limits=limits(args, self.config),

@@ -174,7 +174,7 @@ def add_build_options(parser: argparse.ArgumentParser) -> None:
         "--jobs",
         type=_jobs,
         metavar="N",
-        help="run up to N stages at the same time (default: as many as there are processors)",
+        help="run up to N stages at the same time (default: two for each processor, four at least)",
     )
     parser.add_argument(
         "--host-ca", action="store_true", help="let RUN trust the certificates that this host trusts"
