@@ -288,20 +288,20 @@ class StepCache:
         same.
         """
         from cache.changeset import measure
-        from cache.compare import same_result, signature
+        from cache.compare import same_result
         from cache.idlemarks import Below
 
         layers = self._store.layers
-        if self._epoch is not None:
-            since = min(since, self._epoch)  # later mtimes are clamped in the layers that are known
         below = Below(lambda: layers.lowerdirs(parent) if parent else ())
         try:
-            for candidate in layers.candidates(parent, lambda: signature(staging.upper, below)):
-                if same_result(layers.diff_path(candidate), staging.upper, since=since, below=below):
-                    return candidate, True
             changeset = measure(staging.upper, clamp=self._epoch, below=below)
         finally:
             below.close()
+        if self._epoch is not None:
+            since = min(since, self._epoch)  # later mtimes are clamped in the layers that are known
+        for candidate in layers.candidates(parent, changeset.signature):
+            if same_result(layers.diff_path(candidate), staging.upper, since=since, signed=True):
+                return candidate, True
         return layers.publish(parent, staging, changeset, signature=changeset.signature), False
 
     def _reason(self, line: StepLine, key: StepKey) -> str:

@@ -50,7 +50,9 @@ class Input(Protocol):
 @dataclass(frozen=True, slots=True)
 class Changeset:
     """A layer tar in numbers: its digest, its bytes, its entries, its newest mtime (s since 1970, or 0), and
-    its signature as cache/compare.py has it, b"" where nobody has worked it out."""
+    its signature (b"" where nobody has worked it out): a digest of all that the tar says but for mtimes, and
+    for the data of files that have more than `CHUNK` bytes. What has the same result has the same signature.
+    """
 
     diff_id: DiffID
     size: int
@@ -145,13 +147,18 @@ class _Writer:
         self._normalise = normalise
         self._describer = Describer(root)
         self._holes = Holes(root)
-        self._signature = hashlib.sha256()
+        self._signature = None
+        if normalise:
+            from blake3 import blake3
+
+            self._signature = blake3()
         self.entries = 0
         self.newest = 0
 
     def finish(self) -> Changeset:
         diff_id = self._sink.finish()
-        return Changeset(diff_id, self._sink.size, self.entries, self.newest, self._signature.digest())
+        signature = b"" if self._signature is None else self._signature.digest()
+        return Changeset(diff_id, self._sink.size, self.entries, self.newest, signature)
 
     def add(self, entry: Entry) -> None:
         status = entry.status
@@ -162,9 +169,7 @@ class _Writer:
             return
         self.entries += 1
         if entry.whiteout:
-            header = self._describer.header(entry, 0)
-            self._signature.update(timeless(header))
-            self._sink.write(header)
+            self._header(entry, 0)
             return
         mtime = self._time(status)
         changed = self._normalise and mtime * NANOSECONDS != status.st_mtime_ns
@@ -178,7 +183,7 @@ class _Writer:
                 os.removexattr(entry.directory, overlay_attribute("opaque"))
             else:
                 self.entries += 1
-                self._signature.update(marker)
+                self._sign(marker)
                 self._sink.write(marker)
         if changed:
             times = (mtime * NANOSECONDS, mtime * NANOSECONDS)
@@ -186,11 +191,16 @@ class _Writer:
 
     def _header(self, entry: Entry, mtime: int, *, first: bytes | None = None, file: int = -1) -> None:
         header = self._describer.header(entry, mtime, first=first, file=file)
-        plain = len(header) == tar_format.BLOCK
-        self._signature.update(
-            timeless(header if plain else self._describer.header(entry, 0, first=first, file=file))
-        )
+        if self._signature is not None:
+            plain = len(header) == tar_format.BLOCK
+            self._sign(
+                timeless(header if plain else self._describer.header(entry, 0, first=first, file=file))
+            )
         self._sink.write(header)
+
+    def _sign(self, data: bytes) -> None:
+        if self._signature is not None:
+            self._signature.update(data)
 
     def _time(self, status: os.stat_result) -> int:
         mtime = status.st_mtime_ns // NANOSECONDS
@@ -215,6 +225,8 @@ class _Writer:
                     raise StoreError(f"/{os.fsdecode(entry.path)} became shorter while it was read")
                 left -= len(data)
                 sink.write(data)
+                if size <= CHUNK:
+                    self._sign(data)
             if size % tar_format.BLOCK:
                 sink.write(tar_format.padding(size))
             if changed:

@@ -6,7 +6,6 @@ apart; so whatever counts for a DiffID counts here, and nothing else does.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from itertools import zip_longest
 from stat import S_IFMT, S_ISDIR, S_ISREG, S_ISSOCK
@@ -14,54 +13,39 @@ from typing import TYPE_CHECKING, Literal
 
 from cache.changeset import CHUNK, NANOSECONDS
 from cache.merged import Merged
-from cache.tar_entry import Describer, timeless
+from cache.tar_entry import Describer
 from cache.upperdir import READ, READ_DIRECTORY, Entry, is_opaque, walk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from cache.idlemarks import Below
     from cache.merged import Found
 
 Kind = Literal["A", "C", "D"]
 """Added, changed, deleted."""
 
 
-def signature(upper: str, below: Below | None = None) -> bytes:
-    """Return a digest of all that the layer tar of `upper` would say, contents and mtimes aside: 32 bytes.
-
-    What has the same result has the same signature. Raises FormatError for what no layer can hold.
-    """
-    root = os.open(upper, READ_DIRECTORY)
-    try:
-        digest = hashlib.sha256()
-        for _, header, marker in _described(root, below):
-            digest.update(timeless(header) + marker)
-        return digest.digest()
-    finally:
-        os.close(root)
-
-
-def same_result(a: str, b: str, *, since: int, below: Below | None = None) -> bool:
+def same_result(a: str, b: str, *, since: int, signed: bool = False) -> bool:
     """Whether the upperdirs `a` and `b` hold the same: paths, types, modes, owners, links, xattrs and
     bytes.
 
     mtimes count as whole seconds, and only where that in `b`, the step that ran just now, is older than
     `since` (s since 1970): what a step writes gets the time at which it runs. With an epoch, `since` is the
     earlier one of the step's start and the epoch, for then everything later may have been clamped in `a`.
-    Sockets do not count: no layer has them; nor do marks in `b` that hide nothing `below`. Raises FormatError
-    for what no layer can hold.
+    Sockets do not count: no layer has them. `signed`: both have the same signature (cache/changeset.py), so
+    that small files need not be read. Raises FormatError for what no layer can hold.
     """
     roots = [os.open(a, READ_DIRECTORY)]
     try:
         roots.append(os.open(b, READ_DIRECTORY))
-        return _same_headers(roots[0], roots[1], since, below) and _same_contents(roots[0], roots[1])
+        least = CHUNK + 1 if signed else 1
+        return _same_headers(roots[0], roots[1], since) and _same_contents(roots[0], roots[1], least)
     finally:
         for root in roots:
             os.close(root)
 
 
-def _described(root: int, below: Below | None = None) -> Iterator[tuple[Entry, bytes, bytes]]:
+def _described(root: int) -> Iterator[tuple[Entry, bytes, bytes]]:
     """Yield each entry with its header, of mtime 0, and that of the opaque marker that follows, if any."""
     describer = Describer(root)
     for entry in walk(root):
@@ -77,14 +61,11 @@ def _described(root: int, below: Below | None = None) -> Iterator[tuple[Entry, b
                 os.close(file)
         else:
             header = describer.header(entry, 0, first=first)
-        marker = describer.opaque_marker(entry) if S_ISDIR(mode) else b""
-        if marker and below is not None and not below.has(entry.path):
-            marker = b""
-        yield entry, header, marker
+        yield entry, header, describer.opaque_marker(entry) if S_ISDIR(mode) else b""
 
 
-def _same_headers(a: int, b: int, since: int, below: Below | None) -> bool:
-    for one, other in zip_longest(_described(a), _described(b, below)):
+def _same_headers(a: int, b: int, since: int) -> bool:
+    for one, other in zip_longest(_described(a), _described(b)):
         if one is None or other is None or one[1:] != other[1:]:
             return False
         if one[0].whiteout:
@@ -95,13 +76,14 @@ def _same_headers(a: int, b: int, since: int, below: Below | None) -> bool:
     return True
 
 
-def _same_contents(a: int, b: int) -> bool:
-    """Compare the data of all regular files of two upperdirs that have the same headers."""
+def _same_contents(a: int, b: int, least: int) -> bool:
+    """Compare the data of regular files of `least` bytes or more, in two upperdirs that have the same
+    headers."""
     describer = Describer(a)
     return all(
         describer.first_name(entry) is not None or _same_data(a, b, entry.path, entry.status.st_size)
         for entry in walk(a)
-        if S_ISREG(entry.status.st_mode) and entry.status.st_size
+        if S_ISREG(entry.status.st_mode) and entry.status.st_size >= least
     )
 
 

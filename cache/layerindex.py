@@ -68,11 +68,6 @@ class LayerIndex:
         )
         return [ChainID(row[0]) for row in rows]
 
-    def has_signed(self, parent: ChainID | None) -> bool:
-        """Return whether any of `children` has a signature."""
-        query = "SELECT 1 FROM layers WHERE parent = ? AND signature IS NOT NULL LIMIT 1"
-        return bool(self.database.read(query, (parent or "",)))
-
     def is_synced(self, diff_id: str) -> bool:
         """True if a sync has covered the changeset: asked only after a power cut that `committed` did not
         outlast."""

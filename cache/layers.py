@@ -149,12 +149,9 @@ class LayerStore:
         self.complete_index()
         return self._present(self._index.children(parent))
 
-    def candidates(self, parent: ChainID | None, signature: Callable[[], bytes]) -> tuple[Layer, ...]:
-        """Return the layers right above `parent` that were published with `signature`, the newest first. It
-        is asked for only if there is any that has one."""
-        if not self._index.has_signed(parent):
-            return ()
-        return self._present(self._index.candidates(parent, signature()))
+    def candidates(self, parent: ChainID | None, signature: bytes) -> tuple[Layer, ...]:
+        """Return the layers right above `parent` that were published with `signature`, the newest first."""
+        return self._present(self._index.candidates(parent, signature))
 
     def lease(self, chain_ids: Iterable[ChainID]) -> Lease:
         """Hold chains beyond the life of this store object, or for a child process. Raises StoreError."""

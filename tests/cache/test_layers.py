@@ -161,15 +161,15 @@ def test_children_and_candidates_are_those_right_above(store: Store) -> None:
         other.chain_id,
     }
     assert store.layers.children(None) == (base,)
-    assert store.layers.candidates(base.chain_id, lambda: b"alike") == (alike,)
-    assert store.layers.candidates(None, lambda: b"alike") == ()
+    assert store.layers.candidates(base.chain_id, b"alike") == (alike,)
+    assert store.layers.candidates(None, b"alike") == ()
 
 
 def test_a_candidate_that_cannot_be_used_is_none(store: Store) -> None:
     layer = add_layer(store, None, {"file": b"one"}, signature=b"alike")
     fresh = again(store)
     shutil.rmtree(changeset(store, layer))
-    assert fresh.layers.candidates(None, lambda: b"alike") == ()
+    assert fresh.layers.candidates(None, b"alike") == ()
 
 
 # Power cuts

@@ -30,6 +30,10 @@ def make_layout(
             os.makedirs(os.path.dirname(full), exist_ok=True)
             with open(full, "wb") as file:
                 file.write(content)
+        # Of one time: the same files are the same layer, whenever they are made.
+        for directory_, _, names in os.walk(source):
+            for name in (".", *names):
+                os.utime(os.path.join(directory_, name), (1_600_000_000, 1_600_000_000))
         _run("umoci", "insert", "--image", image, source, "/")
         shutil.rmtree(source)
     _run(
