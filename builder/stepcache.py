@@ -300,7 +300,7 @@ class StepCache:
         if self._epoch is not None:
             since = min(since, self._epoch)  # later mtimes are clamped in the layers that are known
         for candidate in layers.candidates(parent, changeset.signature):
-            if same_result(layers.diff_path(candidate), staging.upper, since=since, signed=True):
+            if same_result(layers.diff_path(candidate), staging.upper, since=since):
                 return candidate, True
         return layers.publish(parent, staging, changeset, signature=changeset.signature), False
 

@@ -25,21 +25,19 @@ Kind = Literal["A", "C", "D"]
 """Added, changed, deleted."""
 
 
-def same_result(a: str, b: str, *, since: int, signed: bool = False) -> bool:
+def same_result(a: str, b: str, *, since: int) -> bool:
     """Whether the upperdirs `a` and `b` hold the same: paths, types, modes, owners, links, xattrs and
     bytes.
 
     mtimes count as whole seconds, and only where that in `b`, the step that ran just now, is older than
     `since` (s since 1970): what a step writes gets the time at which it runs. With an epoch, `since` is the
     earlier one of the step's start and the epoch, for then everything later may have been clamped in `a`.
-    Sockets do not count: no layer has them. `signed`: both have the same signature (cache/changeset.py), so
-    that small files need not be read. Raises FormatError for what no layer can hold.
+    Sockets do not count: no layer has them. Raises FormatError for what no layer can hold.
     """
     roots = [os.open(a, READ_DIRECTORY)]
     try:
         roots.append(os.open(b, READ_DIRECTORY))
-        least = CHUNK + 1 if signed else 1
-        return _same_headers(roots[0], roots[1], since) and _same_contents(roots[0], roots[1], least)
+        return _same_headers(roots[0], roots[1], since) and _same_contents(roots[0], roots[1])
     finally:
         for root in roots:
             os.close(root)
@@ -76,14 +74,13 @@ def _same_headers(a: int, b: int, since: int) -> bool:
     return True
 
 
-def _same_contents(a: int, b: int, least: int) -> bool:
-    """Compare the data of regular files of `least` bytes or more, in two upperdirs that have the same
-    headers."""
+def _same_contents(a: int, b: int) -> bool:
+    """Compare the data of all regular files of two upperdirs that have the same headers."""
     describer = Describer(a)
     return all(
         describer.first_name(entry) is not None or _same_data(a, b, entry.path, entry.status.st_size)
         for entry in walk(a)
-        if S_ISREG(entry.status.st_mode) and entry.status.st_size >= least
+        if S_ISREG(entry.status.st_mode) and entry.status.st_size
     )
 
 
