@@ -23,8 +23,7 @@ from typing import Protocol
 REPOSITORY = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, REPOSITORY)
 
-import rootfs  # noqa: E402
-
+from bench import rootfs  # noqa: E402
 from tests.registry_fixtures.counting import CountingProxy  # noqa: E402
 from tests.registry_fixtures.registry import Registry  # noqa: E402
 

@@ -31,14 +31,12 @@ def prune_after(store: Store, config: Config, emit: Emit) -> None:
     from builder.table import human_size
     from cache.errors import CacheError
     from cache.gc import prune
-    from cache.oci.digest import ChainID
 
     try:
         policies = configured(config, store.root)
         if not _is_due(store, policies):
             return
-        keep = [ChainID(each.chain_id) for each in store.containers.all() if each.chain_id]
-        report = prune(store, policies, keep=keep)
+        report = prune(store, policies)
         store.memo.put(*_MEMO, str(int(time.time())).encode())
     except (CacheError, OSError) as error:
         emit(Notice("warning", "store/prune", f"the store was not pruned: {error}"))

@@ -12,6 +12,15 @@ from grammar.source import Source, Span
 
 _REGISTRY = re.compile(r"([A-Za-z0-9][A-Za-z0-9.-]*|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 _ARGUMENT = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_NAMES: dict[str, tuple[re.Pattern[str], str, str]] = {
+    "registries": (
+        _REGISTRY,
+        "registry",
+        'a host with or without a port, and nothing else: [registries."registry.example.org:5000"]',
+    ),
+    "build-args": (_ARGUMENT, "build argument", "letters, digits and underscores"),
+}
+"""What names in a table are: a pattern, what they name, and a hint."""
 
 
 def check(source: Source) -> dict[Path, Any]:
@@ -54,24 +63,16 @@ def _matches(pattern: Path, path: Path) -> bool:
 
 
 def _check_name(source: Source, path: Path) -> None:
-    if len(path) != 2:
+    pattern, what, hint = _NAMES.get(path[0], (None, "", ""))
+    if len(path) != 2 or pattern is None or pattern.fullmatch(path[1]) is not None:
         return
-    if path[0] == "registries" and _REGISTRY.fullmatch(path[1]) is None:
-        raise ConfigError(
-            f'"{path[1]}" is no registry\'s name',
-            code="config/value",
-            hint='a host with or without a port, and nothing else: [registries."registry.example.org:5000"]',
-            span=locate(source, path),
-            source=source,
-        )
-    if path[0] == "build-args" and _ARGUMENT.fullmatch(path[1]) is None:
-        raise ConfigError(
-            f'"{path[1]}" is no build argument\'s name',
-            code="config/value",
-            hint="letters, digits and underscores",
-            span=locate(source, path),
-            source=source,
-        )
+    raise ConfigError(
+        f'"{path[1]}" is no {what}\'s name',
+        code="config/value",
+        hint=hint,
+        span=locate(source, path),
+        source=source,
+    )
 
 
 def _unknown(source: Source, path: Path) -> ConfigError:

@@ -59,10 +59,10 @@ def usage(store: Store, now: int) -> Usage:
 
 
 def _staying(store: Store, found: Survey) -> list[Entry]:
-    by = _needing(store, found)
+    names = _names(store)
+    by = _needing(store, found, names)
     counted: set[str] = set()
     entries = []
-    names = _names(store)
     for image in found.images:
         if image.named:
             who = _several(names.get(image.image_id, []))
@@ -89,9 +89,8 @@ def _names(store: Store) -> dict[str, list[str]]:
     return names
 
 
-def _needing(store: Store, found: Survey) -> dict[ChainID, str]:
-    """Return who needs each needed layer."""
-    names = _names(store)
+def _needing(store: Store, found: Survey, names: dict[str, list[str]]) -> dict[ChainID, str]:
+    """Return who needs each needed layer; `names` are those of images."""
     users: dict[ChainID, list[str]] = {chain: [] for chain in found.needed}
     roots = [
         (found.tops[image.image_id], names.get(image.image_id, [])) for image in found.images if image.named

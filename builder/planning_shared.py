@@ -8,6 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from builder.sharedcache import kept_under
 from cache.trust import Believed, believed
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class SharedLookup:
         """Return what a step on `parent` is known to give, and which tier says so; None if none does that is
         believed. `line` is the line of descent. Raises CacheError of a tier that is required.
         """
-        kept = self._store.receipts.get(f"shared {key}")
+        kept = self._store.receipts.get(kept_under(key))
         for tier in self._tiers:
             found = self._believed(tier, kept, key, parent) if kept else None
             if found is not None:

@@ -132,7 +132,7 @@ class Session:
             TierInUse(tier, partial(open_cache, tier.spec, self.registries()), emit, required=required)
             for tier in tiers(given, told, self.config)
         )
-        self._shared = SharedCache(self.store, emit, self._tiers, self._compression())
+        self._shared = SharedCache(self.store, emit, self._tiers, self._compression)
         return self._shared
 
     def _compression(self) -> Compression:

@@ -49,9 +49,9 @@ class SharedCache:
     """What a build asks and tells its tiers. For several threads. Close it."""
 
     def __init__(
-        self, store: Store, emit: Emit, tiers: Sequence[TierInUse], compression: Compression
+        self, store: Store, emit: Emit, tiers: Sequence[TierInUse], compression: Callable[[], Compression]
     ) -> None:
-        """`tiers` are asked in that order. `compression` is that of images."""
+        """`tiers` are asked in that order. `compression` says how images are compressed, if it is asked."""
         self._store = store
         self._compression = compression
         self._emit = emit
@@ -169,14 +169,14 @@ class SharedCache:
             if self._upload is None:
                 from builder.sharedupload import Upload
 
-                self._upload = Upload(self._store, self._emit, self._writers, self._compression)
+                self._upload = Upload(self._store, self._emit, self._writers, self._compression())
             return self._upload
 
     def _find(
         self, line: str, kind: Kind, key: str, refusal: Callable[[Entry], str]
     ) -> tuple[Found | None, str]:
         now, doubts = int(time.time()), []
-        kept = self._store.receipts.get(_receipt(key))
+        kept = self._store.receipts.get(kept_under(key))
         for tier in self._readers:
             # What was kept is judged by each tier's trust: it needs no question.
             for sealed in [kept] if kept else []:
@@ -227,7 +227,7 @@ class SharedCache:
             self.doubted.append(code)
 
     def _keep(self, key: str, sealed: bytes) -> None:
-        self._store.receipts.put(_receipt(key), sealed)
+        self._store.receipts.put(kept_under(key), sealed)
 
     def _claim(
         self,
@@ -300,7 +300,8 @@ class Held:
                     return
 
 
-def _receipt(key: str) -> str:
+def kept_under(key: str) -> str:
+    """Return the receipt under which a sealed entry is kept in the store."""
     return f"shared {key}"
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import struct
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING
 
 from builder import linux
@@ -21,7 +22,7 @@ _STATX_BTIME = 0x800
 _MASK_AT, _BTIME_AT = 0, 80  # in struct statx
 
 
-class Root:
+class Root(ABC):
     """A directory that shows an overlay. What is written there is in the overlay's upper when it is closed;
     `written` is the directory in which something written is found by its path meanwhile.
     """
@@ -63,11 +64,13 @@ class Root:
         for staging in reversed(self._owned):
             staging.discard()
 
+    @abstractmethod
     def _fill(self) -> None:
-        raise NotImplementedError
+        """Make what is shown."""
 
+    @abstractmethod
     def _finish(self, *, keep: bool) -> None:
-        raise NotImplementedError
+        """Bring what was written into the upper, if it is to be kept."""
 
 
 class CopiedRoot(Root):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bench.peers.buildkit import BuildKit
 from bench.peers.containers import Buildah, Skopeo
-from bench.peers.protocol import Peer
+from bench.peers.protocol import Builder, Peer
 from bench.peers.pybuild import Pybuild
 
 OURS = "pybuild"
@@ -15,13 +15,13 @@ def peers() -> list[Peer]:
     return [
         Pybuild(OURS),
         BuildKit(),
-        Buildah("buildah", "oci"),
-        Buildah("buildah-chroot", "chroot"),
+        Buildah("buildah", isolation="oci"),
+        Buildah("buildah-chroot", isolation="chroot"),
         Skopeo(),
     ]
 
 
-__all__ = ("DEFAULT", "OURS", "Peer", "peers")
+__all__ = ("DEFAULT", "OURS", "Builder", "Peer", "peers")
 
 DEFAULT = (OURS, "BuildKit", "buildah", "skopeo")
 """buildah's other isolation is about as fast: it is measured where it is asked for."""

@@ -37,7 +37,6 @@ class BuildKit:
 
     name: str = "BuildKit"
     kind: Kind = "peer"
-    builds: bool = True
     _directory: str = ""
     _environment: dict[str, str] = field(default_factory=dict)
     _daemons: list[subprocess.Popen[bytes]] = field(default_factory=list)

@@ -61,18 +61,12 @@ class Storage:
 
 
 @dataclass(slots=True)
-class Buildah:
-    """Debian's buildah with `--layers`, that is, with its cache, in one of its kinds of isolation."""
+class _InStorage:
+    """A peer that keeps its images in a store of containers/storage."""
 
     name: str
-    isolation: str
     kind: Kind = "peer"
-    builds: bool = True
     _storage: Storage | None = None
-
-    def version(self) -> str:
-        line = first_line("buildah", "--version")
-        return f"{line.split(' (')[0]}, --isolation {self.isolation}, {first_line('runc', '--version')}"
 
     @property
     def loaded(self) -> dict[str, str]:
@@ -85,11 +79,30 @@ class Buildah:
         self._store.load(archive, name)
 
     def forget(self) -> None:
-        self._remove_containers()
         self._store.forget()
 
     def daemons(self) -> list[int]:
         return []
+
+    @property
+    def _store(self) -> Storage:
+        assert self._storage is not None, "not set up"
+        return self._storage
+
+
+@dataclass(slots=True)
+class Buildah(_InStorage):
+    """Debian's buildah with `--layers`, that is, with its cache, in one of its kinds of isolation."""
+
+    isolation: str = "oci"
+
+    def version(self) -> str:
+        line = first_line("buildah", "--version")
+        return f"{line.split(' (')[0]}, --isolation {self.isolation}, {first_line('runc', '--version')}"
+
+    def forget(self) -> None:
+        self._remove_containers()
+        self._store.forget()
 
     def build(self, build: Build) -> list[Command]:
         options = ["--layers", "--network", "host", "--isolation", self.isolation, "--pull-never"]
@@ -117,11 +130,6 @@ class Buildah:
         if self._storage is not None:
             self._remove_containers()
 
-    @property
-    def _store(self) -> Storage:
-        assert self._storage is not None, "not set up"
-        return self._storage
-
     def _remove_containers(self) -> None:
         """A failed build leaves its working container mounted."""
         do("buildah", "rm", "--all", environment=self._store.environment)
@@ -131,38 +139,13 @@ class Buildah:
 
 
 @dataclass(slots=True)
-class Skopeo:
+class Skopeo(_InStorage):
     """Debian's skopeo: pushes from a store and pulls into it."""
 
     name: str = "skopeo"
-    kind: Kind = "peer"
-    builds: bool = False
-    _storage: Storage | None = None
 
     def version(self) -> str:
         return first_line("skopeo", "--version")
-
-    @property
-    def loaded(self) -> dict[str, str]:
-        return self._store.loaded
-
-    def set_up(self, directory: str) -> None:
-        self._storage = Storage(directory)
-
-    def load(self, archive: str, name: str) -> None:
-        self._store.load(archive, name)
-
-    def forget(self) -> None:
-        self._store.forget()
-
-    def daemons(self) -> list[int]:
-        return []
-
-    def build(self, build: Build) -> list[Command]:
-        raise NotImplementedError("skopeo does not build")
-
-    def build_archive(self, build: Build, path: str) -> list[Command]:
-        raise NotImplementedError("skopeo does not build")
 
     def archive(self, tag: str, path: str, compression: Compression) -> list[Command]:
         options = ["--dest-compress-format", compression]
@@ -178,11 +161,6 @@ class Skopeo:
 
     def tear_down(self) -> None:
         """Nothing of a copy outlives it."""
-
-    @property
-    def _store(self) -> Storage:
-        assert self._storage is not None, "not set up"
-        return self._storage
 
     def _copy(self, *words: str) -> Command:
         return Command(["skopeo", "copy", "--quiet", *words], self._store.environment)

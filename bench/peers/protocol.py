@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 from bench.command import Command, CommandFailed
 from bench.samples import Kind
@@ -39,8 +39,8 @@ class Build:
 
 
 class Peer(Protocol):
-    """A builder with a store of its own, used as its own users would. Its methods return commands to
-    measure.
+    """Something with a store of images of its own, used as its own users would. Its methods return commands
+    to measure.
     """
 
     @property
@@ -50,10 +50,6 @@ class Peer(Protocol):
     @property
     def kind(self) -> Kind:
         """Whether it is ours."""
-
-    @property
-    def builds(self) -> bool:
-        """Whether it builds; what does not can only push and pull."""
 
     @property
     def loaded(self) -> dict[str, str]:
@@ -74,12 +70,6 @@ class Peer(Protocol):
     def daemons(self) -> list[int]:
         """Return the processes that work for its commands without being their descendants."""
 
-    def build(self, build: Build) -> list[Command]:
-        """Build into the store."""
-
-    def build_archive(self, build: Build, path: str) -> list[Command]:
-        """Build, and write the image to the new file `path`, as an OCI archive with gzip."""
-
     def archive(self, tag: str, path: str, compression: Compression) -> list[Command]:
         """Write an image of the store to the new file `path`, as an OCI archive."""
 
@@ -91,6 +81,17 @@ class Peer(Protocol):
 
     def tear_down(self) -> None:
         """End what was started; leave nothing that keeps the store's directory from being removed."""
+
+
+@runtime_checkable
+class Builder(Peer, Protocol):
+    """A peer that builds, and does not only push and pull."""
+
+    def build(self, build: Build) -> list[Command]:
+        """Build into the store."""
+
+    def build_archive(self, build: Build, path: str) -> list[Command]:
+        """Build, and write the image to the new file `path`, as an OCI archive with gzip."""
 
 
 def first_line(*words: str) -> str:

@@ -20,7 +20,6 @@ class Pybuild:
 
     name: str = "pybuild"
     kind: Kind = "ours"
-    builds: bool = True
     _environment: dict[str, str] = field(default_factory=dict)
     loaded: dict[str, str] = field(default_factory=dict)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from bench import floors
 from bench.goals import Goal
-from bench.peers.protocol import Build, Peer
+from bench.peers.protocol import Build, Builder
 from bench.rounds import Subject
 from bench.workloads.ground import BASE, Ground, after, cold_archives, cold_builds
 
@@ -113,7 +113,7 @@ class CopyTree:
             with open(ground.path("context/tree/d00000/f0000007"), "wb") as file:
                 file.write(source.randbytes(self.bytes_each))
 
-        def subject(peer: Peer) -> Subject:
+        def subject(peer: Builder) -> Subject:
             first = lambda: ground.run(peer.build(build))  # noqa: E731
             return after(
                 peer, first, lambda run: peer.build(build), change if self.state == "changed" else None

@@ -11,7 +11,7 @@ from typing import Protocol
 from bench import command
 from bench.command import Command
 from bench.goals import Goal
-from bench.peers import OURS, Peer
+from bench.peers import OURS, Builder, Peer
 from bench.peers.protocol import Build
 from bench.rounds import Subject
 
@@ -41,12 +41,12 @@ class Ground:
     cleanup: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
     @property
-    def builders(self) -> list[Peer]:
-        return [peer for peer in self.peers if peer.builds]
+    def builders(self) -> list[Builder]:
+        return [peer for peer in self.peers if isinstance(peer, Builder)]
 
     @property
-    def ours(self) -> Peer:
-        return next(peer for peer in self.peers if peer.name == OURS)
+    def ours(self) -> Builder:
+        return next(peer for peer in self.builders if peer.name == OURS)
 
     def path(self, name: str) -> str:
         """Return the path of `name` in this workload's directory."""
@@ -117,7 +117,7 @@ def cold_builds(ground: Ground, build: Build) -> list[Subject]:
 def cold_archives(ground: Ground, build: Build) -> list[Subject]:
     """Return the building of `build` with empty stores and its export as an OCI archive, by all builders."""
 
-    def subject(peer: Peer) -> Subject:
+    def subject(peer: Builder) -> Subject:
         return from_nothing(peer, lambda run: peer.build_archive(build, fresh(ground, peer)))
 
     return [subject(peer) for peer in ground.builders]

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from bench.goals import Goal
-from bench.peers.protocol import Build, Compression, Peer
+from bench.peers.protocol import Build, Builder, Compression, Peer
 from bench.registry import Registry
 from bench.rounds import Subject
 from bench.workloads.ground import BASE, Ground, after, fresh, from_nothing
@@ -61,7 +61,7 @@ def image(ground: Ground, megabytes: int) -> Build:
     return Build(ground.write("context/Dockerfile", f"FROM {BASE}\n{copies}"), _TAG)
 
 
-def _built(ground: Ground, peer: Peer, build: Build) -> None:
+def _built(ground: Ground, peer: Builder, build: Build) -> None:
     peer.forget()
     ground.run(peer.build(build))
 
@@ -85,7 +85,7 @@ class Export:
     def subjects(self, ground: Ground) -> list[Subject]:
         build = image(ground, self.megabytes)
 
-        def subject(peer: Peer) -> Subject:
+        def subject(peer: Builder) -> Subject:
             def make() -> None:
                 _built(ground, peer, build)
 
@@ -120,7 +120,7 @@ class Push:
 
         def subject(peer: Peer) -> Subject:
             def make() -> None:
-                if peer.builds:
+                if isinstance(peer, Builder):
                     _built(ground, peer, build)
                 else:
                     peer.load(archive, _TAG)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from bench import floors
 from bench.goals import Goal
-from bench.peers.protocol import Build, Peer
+from bench.peers.protocol import Build, Builder
 from bench.rounds import Subject
 from bench.workloads.ground import Ground, after
 
@@ -42,7 +42,7 @@ class Java:
         build = Build(os.path.join(ground.path("context"), os.path.basename(recipe)), "bench-java")
         archives = _bases(ground)
 
-        def subject(peer: Peer) -> Subject:
+        def subject(peer: Builder) -> Subject:
             def first() -> None:
                 peer.forget()
                 for name, archive in archives.items():

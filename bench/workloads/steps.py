@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from bench import floors
 from bench.goals import Goal
-from bench.peers.protocol import Build, Peer
+from bench.peers.protocol import Build, Builder
 from bench.rounds import Subject
 from bench.workloads.ground import BASE, Ground, after, cold_archives, cold_builds, from_nothing
 
@@ -40,7 +40,7 @@ class NothingToDo:
         ground.write("context/greeting.txt", "hello\n")
         build = Build(recipe, f"bench-{self.name}")
 
-        def subject(peer: Peer) -> Subject:
+        def subject(peer: Builder) -> Subject:
             def built() -> None:
                 peer.forget()
                 ground.run(peer.build(build))

@@ -14,7 +14,6 @@ from builder.progress.units import duration
 from builder.prunepolicies import policies
 from builder.session import open_session
 from builder.table import ago, human_size, print_table
-from cache.oci.digest import ChainID
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,8 +63,7 @@ def run(args: argparse.Namespace) -> int:
         store = session.store
         asked = policies(args, session.config, store.root)
         mounts_too = any("cache mount" in policy.kinds for policy in asked)
-        keep = [ChainID(c.chain_id) for c in store.containers.all() if c.chain_id]
-        report = prune(store, asked, dry_run=args.dry_run, keep=keep)
+        report = prune(store, asked, dry_run=args.dry_run)
         quiet = args.quiet and not args.json
         in_mounts = 0 if quiet else sum(mount.size for mount in all_mounts(store.cache_mounts))
     if args.json:

@@ -12,8 +12,7 @@ import pytest
 
 from tests.command_fixtures.pybuild import Pybuild
 from tests.rootless_fixtures import scene
-
-OTHERS = ("copy", pytest.param("fuse-overlayfs", marks=pytest.mark.peer("fuse-overlayfs")))
+from tests.rootless_fixtures.snapshots import OTHERS, overlays_in, same
 
 LINKS = f"""\
 {scene.BASE}
@@ -52,32 +51,16 @@ removed is gone (fuse-overlayfs 1.10 brings it back).
 @pytest.fixture(scope="module")
 def overlays(tmp_path_factory: pytest.TempPathFactory) -> Pybuild:
     """Root's builds by the kernel's overlay."""
-    directory = tmp_path_factory.mktemp("overlay")
-    os.mkdir(directory / "work")
-    scene.write(str(directory / "work"))
-    return Pybuild(str(directory / "store"), str(directory / "work"))
-
-
-def rows(pybuild: Pybuild, name: str) -> list[tuple[str, str]]:
-    return [(row["CreatedBy"], row["DiffID"]) for row in pybuild.json("layers", name, "--json")]
-
-
-def same(overlays: Pybuild, directory: Path, text: str, driver: str) -> None:
-    """Assert that both give the same layers."""
-    other = Pybuild(str(directory / "store"), overlays.cwd)
-    image = overlays.build(text, "-t", "image", SOURCE_DATE_EPOCH=scene.EPOCH)
-    built = other.build(text, "-t", "image", "--snapshotter", driver, SOURCE_DATE_EPOCH=scene.EPOCH)
-    assert rows(other, "image") == rows(overlays, "image")
-    assert built == image
+    return overlays_in(tmp_path_factory.mktemp("overlay"))
 
 
 @pytest.mark.parametrize("driver", OTHERS)
 def test_links_and_renames_come_out_alike(tmp_path: Path, overlays: Pybuild, driver: str) -> None:
-    same(overlays, tmp_path, LINKS, driver)
+    same(overlays, Pybuild(str(tmp_path / "store"), overlays.cwd), LINKS, driver)
 
 
 def test_so_does_what_is_done_to_one_of_several_names(tmp_path: Path, overlays: Pybuild) -> None:
-    same(overlays, tmp_path, NAMES, "copy")
+    same(overlays, Pybuild(str(tmp_path / "store"), overlays.cwd), NAMES, "copy")
 
 
 def test_a_directory_that_was_moved_has_no_mark_that_hides_nothing(overlays: Pybuild) -> None:
@@ -121,4 +104,4 @@ def steps(seed: int) -> str:
 
 
 def test_so_does_whatever_else_a_step_does(tmp_path: Path, overlays: Pybuild) -> None:
-    same(overlays, tmp_path, f"{scene.BASE}{steps(7)}\n", "copy")
+    same(overlays, Pybuild(str(tmp_path / "store"), overlays.cwd), f"{scene.BASE}{steps(7)}\n", "copy")

@@ -10,9 +10,8 @@ import pytest
 
 from tests.command_fixtures.pybuild import ARGV, Pybuild
 from tests.rootless_fixtures import scene
+from tests.rootless_fixtures.snapshots import OTHERS, overlays_in, same
 from tests.rootless_fixtures.user import User
-
-OTHERS = ("copy", pytest.param("fuse-overlayfs", marks=pytest.mark.peer("fuse-overlayfs")))
 
 HIDING = f"""\
 {scene.BASE}
@@ -36,22 +35,7 @@ COPY --from=base / /whole/
 @pytest.fixture(scope="module")
 def overlays(tmp_path_factory: pytest.TempPathFactory) -> Pybuild:
     """Root's builds by the kernel's overlay."""
-    directory = tmp_path_factory.mktemp("overlay")
-    os.mkdir(directory / "work")
-    scene.write(str(directory / "work"))
-    return Pybuild(str(directory / "store"), str(directory / "work"))
-
-
-def rows(pybuild: Pybuild, name: str) -> list[tuple[str, str]]:
-    return [(row["CreatedBy"], row["DiffID"]) for row in pybuild.json("layers", name, "--json")]
-
-
-def same(overlays: Pybuild, other: Pybuild, text: str, driver: str) -> None:
-    """Assert that both give the same layers."""
-    image = overlays.build(text, "-t", "image", SOURCE_DATE_EPOCH=scene.EPOCH)
-    built = other.build(text, "-t", "image", "--snapshotter", driver, SOURCE_DATE_EPOCH=scene.EPOCH)
-    assert rows(other, "image") == rows(overlays, "image")
-    assert built == image
+    return overlays_in(tmp_path_factory.mktemp("overlay"))
 
 
 @pytest.mark.parametrize("driver", OTHERS)
