@@ -95,7 +95,7 @@ def lending(
     store: Store, registries: Callable[[], Registries], outputs: Sequence[OutputSpec], names: Sequence[str]
 ) -> Callable[[ChainID], bool]:
     """Return what says whether all of `outputs`, of an image with `names`, can do without the layers of a
-    chain that are not here: they go to registries that have them. Raises of that: none."""
+    chain that are not here: they go to registries that have them."""
 
     def lent(chain_id: ChainID) -> bool:
         from builder.registries import registry_client
