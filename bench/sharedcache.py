@@ -144,7 +144,7 @@ def _output(target: str | None) -> list[str]:
     if target is None:
         return ["-t", "app"]
     if "://" in target:  # compressed as the cache has it
-        return ["-t", target.removeprefix("docker://"), "-o", "type=registry,compression=zstd"]
+        return ["-t", target.removeprefix("docker://"), "-o", "type=registry"]
     return ["-t", "app", "-o", f"type=oci,dest={target}"]
 
 
